@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import importlib
-import importlib.metadata
 import io
 import os
 import signal
@@ -17,6 +16,7 @@ from types import FrameType
 from dkt_ros.arguments import at_home
 from dkt_ros.errors import DktError
 from dkt_ros.extras import advice
+from dkt_ros.versions import version_of
 from dkt_ros.wording import one_line
 
 _COMMANDS = (
@@ -45,18 +45,12 @@ def build_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="dkt", description="Metric depth of glass, clear plastic and polished metal."
     )
-    parser.add_argument("--version", action="version", version=f"dkt_ros {_version()}")
+    version = version_of("dkt_ros") or "(run from its sources, not installed)"
+    parser.add_argument("--version", action="version", version=f"dkt_ros {version}")
     subparsers = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     for module in _COMMANDS:
         importlib.import_module(module).add_commands(subparsers)
     return parser
-
-
-def _version() -> str:
-    try:
-        return importlib.metadata.version("dkt_ros")
-    except importlib.metadata.PackageNotFoundError:
-        return "(run from its sources, not installed)"
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -1,6 +1,13 @@
-"""The package's user-facing error. Knows nothing of where it is raised or shown."""
+"""The package's user-facing error, and where others were raised. Knows nothing of how they show."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from traceback import walk_tb
 
 from dkt_ros.wording import one_line
+
+_PACKAGE = Path(__file__).parent
 
 
 class DktError(Exception):
@@ -13,3 +20,18 @@ class DktError(Exception):
 
     def __str__(self) -> str:
         return one_line(super().__str__())
+
+
+def place_of(error: BaseException) -> str:
+    """Where in this package it was raised, as " (fusion/fuser.py:214)"; "" where elsewhere.
+
+    For messages of what nobody foresaw, which come without a traceback.
+    """
+    steps = list(walk_tb(error.__traceback__))
+    if isinstance(error, DktError) or not steps:
+        return ""
+    frame, line = steps[-1]
+    file = Path(frame.f_code.co_filename)
+    if not file.is_relative_to(_PACKAGE):
+        return ""
+    return f" ({file.relative_to(_PACKAGE).as_posix()}:{line})"

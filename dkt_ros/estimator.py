@@ -43,7 +43,8 @@ from dkt_ros.frames import Continuity, FlushReason, Frame
 from dkt_ros.fusion.colours import brightened
 from dkt_ros.fusion.config import DEPTHS, FusionConfig
 from dkt_ros.fusion.consistency import Consistency, ConsistencyConfig, Suspicion
-from dkt_ros.fusion.fuser import Fused, Fuser, Shares, Source
+from dkt_ros.fusion.fused import Fused, Shares, Source
+from dkt_ros.fusion.fuser import Fuser
 from dkt_ros.fusion.readings import readings_alone
 from dkt_ros.fusion.registration import Seen
 from dkt_ros.predict.options import PredictorOptions
@@ -331,8 +332,8 @@ class DepthEstimator:
     def restore(self, saved: bytes) -> None:
         """Goes on, to the same bit, where an estimator that was loaded the same way was saved.
 
-        The bytes are a pickle, of this version: take them from nobody but yourself. Raises DktError
-        where they cannot be read; nothing has changed then.
+        The bytes are a pickle: take them from nobody but yourself. Raises DktError where they
+        cannot be read or are of other code; nothing has changed then.
         """
         snapshot.load(self._owners, saved)
 

@@ -85,6 +85,23 @@ def test_a_network_whose_scale_the_frame_hardly_tells_still_gives_the_glass_its_
     assert np.isnan(network.depth).all()
 
 
+def test_frames_of_two_cameras_by_turns_have_each_its_own_depth_and_state() -> None:
+    """Whose frame it is no state tells: docs/depth.md, and diagnostics."""
+    raws = RAW, np.ascontiguousarray(RAW[:, ::-1]) * np.float32(1.3)
+    pictures = SCENE.rgb, np.ascontiguousarray(SCENE.rgb[:, ::-1])
+    rights = RIGHT, RIGHT[:, ::-1]
+    network = Network(SCENE.disparity)
+    estimator = DepthEstimator(network)
+    for index in range(12):
+        which = index % 2
+        network.disparity = SCENE.disparity[:, ::-1] if which else SCENE.disparity
+        estimate = push(estimator, replace(frame(index, raws[which]), rgb=pictures[which]))
+        assert estimate.alignment.state is OK
+        assert estimate.suspicions == ()
+        right = rights[which]
+        assert (estimate.depth[right] == raws[which][right]).mean() > 0.95
+
+
 def test_holes_have_depth_and_say_that_it_is_the_networks() -> None:
     estimate = push(fused(), frame(0))
     assert HOLES.any()

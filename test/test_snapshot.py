@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import importlib
+import sys
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -73,6 +76,50 @@ def test_what_cannot_be_read_is_told_and_changes_nothing(damaged: bytes) -> None
     assert owners["one"].state.tolist() == [2.0] * 3
 
 
+MODULE = """
+class Base:
+    pass
+
+class Held(Base):
+    def __init__(self):
+        self.value = 1.0
+"""
+
+
+@pytest.mark.parametrize("as_owner", [True, False], ids=["owner", "held by an owner"])
+def test_what_other_code_saved_is_told_at_once(
+    as_owner: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its objects would lack what the other code gives them, and fail where that is asked for."""
+    monkeypatch.syspath_prepend(tmp_path)
+    source = tmp_path / "builds.py"
+
+    def build(code: str) -> dict[str, Any]:
+        source.write_text(code)
+        sys.modules.pop("builds", None)
+        importlib.invalidate_caches()
+        snapshot._code_of.cache_clear()  # as in another process
+        held = importlib.import_module("builds").Held()
+        owner = held if as_owner else Plain(held)
+        return {"one": owner}
+
+    saved = snapshot.save(build(MODULE))
+    assert saved is not None
+    snapshot.load(build(MODULE.replace("class Held", "# kept\nclass Held")), saved)
+    for change in ("self.other = ", "self.value = 2.0 + "):
+        other = build(MODULE.replace("self.value = ", change))
+        before = dict(vars(other["one"]))
+        with pytest.raises(DktError, match="is of other code: builds was another then, expected"):
+            snapshot.load(other, saved)
+        assert vars(other["one"]) == before
+    source.unlink()
+    sys.modules.pop("builds")
+    importlib.invalidate_caches()
+    snapshot._code_of.cache_clear()
+    with pytest.raises(DktError, match="is of other code: builds"):
+        snapshot.load({"one": Plain(1.0)}, saved)
+
+
 @pytest.mark.parametrize("names", [("one",), ("one", "other", "third")])
 def test_what_others_saved_is_told_and_changes_nothing(names: tuple[str, ...]) -> None:
     saved = snapshot.save({name: Plain(1.0) for name in names})
@@ -84,5 +131,5 @@ def test_what_others_saved_is_told_and_changes_nothing(names: tuple[str, ...]) -
 
 
 class Plain:
-    def __init__(self, state: float) -> None:
+    def __init__(self, state: Any) -> None:
         self.state = state

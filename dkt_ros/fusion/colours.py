@@ -79,22 +79,30 @@ def _smooth(rgb: NDArray[np.uint8]) -> float:
 
 
 def nothing_seen(
-    rgb: NDArray[np.uint8], grey: Float32, scores: dict[str, float], or_nearly: bool = False
-) -> str:
-    """Whether a picture is without information, or nearly; grey (h, w): the same, small."""
+    rgb: NDArray[np.uint8], grey: Float32, scores: dict[str, float]
+) -> tuple[str, str]:
+    """Whether a picture is without information, and whether nearly; grey (h, w): the same, small.
+
+    The second is told where the first is, too.
+    """
     low, middle, high = _levels(grey)
     spread, smooth = high - low, _smooth(rgb)
     burnt = np.count_nonzero(grey > 250) / grey.size
     scores |= {"colour_spread": spread, "colour_smooth": smooth, "colour_burnt": burnt}
-    text, clearly = "", _CLEARLY if or_nearly else 1.0
-    if spread < _PLAIN * clearly:
-        what = "black" if middle < 16 else "white" if middle > 239 else "of one grey"
-        text = f"the colour image is {what} (its grey levels spread by {spread:.0f} of 255)"
-    elif burnt > _BURNT / clearly:
-        text = f"{burnt:.0%} of the colour image are saturated"
-    elif smooth < _NOISE * clearly:
-        text = f"the colour image is noise (neighbouring pixels correlate by {smooth:.2f})"
-    return text and f"{text}: is the camera well?"
+
+    def told(clearly: float) -> str:
+        if spread < _PLAIN * clearly:
+            what = "black" if middle < 16 else "white" if middle > 239 else "of one grey"
+            text = f"the colour image is {what} (its grey levels spread by {spread:.0f} of 255)"
+        elif burnt > _BURNT / clearly:
+            text = f"{burnt:.0%} of the colour image are saturated"
+        elif smooth < _NOISE * clearly:
+            text = f"the colour image is noise (neighbouring pixels correlate by {smooth:.2f})"
+        else:
+            return ""
+        return f"{text}: is the camera well?"
+
+    return told(1.0), told(_CLEARLY)
 
 
 def broken_off(rgb: NDArray[np.uint8], raw: Float32 | None, scores: dict[str, float]) -> str:

@@ -372,11 +372,11 @@ class Consistency:
 
         Near a limit noise would have one picture in two used.
         """
-        text = nothing_seen(rgb, grey, scores)
+        text, nearly = nothing_seen(rgb, grey, scores)
         if text:
             self._nearly = _NEARLY
         elif self._nearly:
-            text = nothing_seen(rgb, grey, scores, or_nearly=True)
+            text = nearly
             self._nearly = self._nearly - 1 if text else 0
         return _told("colour", text, True)
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from dkt_ros.alignment.aligner import Alignment
 
 if TYPE_CHECKING:
-    from dkt_ros.fusion.fuser import Shares
+    from dkt_ros.fusion.fused import Shares
 
 SCALE_ALIGNMENT = "dkt_ros/msg/ScaleAlignment"
 STAGE_TIMING = "dkt_ros/msg/StageTiming"

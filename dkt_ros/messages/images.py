@@ -69,9 +69,11 @@ _BITS = 10, 12, 16
 """That cameras use of 16."""
 _BITS_ROWS, _BRIGHTER = 70, 100
 """That tell, about; of their pixels one in so many may be brighter, as glints are."""
-_DOUBTED_FOR, _IN_A_ROW, _A_LITTLE = 10, 5, 2
-"""Pictures for which one that was brighter than all others, torn perhaps, is believed; so many in a
-row are believed for good, as are two of no more than so many times what was enough before."""
+_DOUBTED_FOR, _IN_A_ROW, _A_LITTLE, _ALONE_FOR = 10, 5, 2, 2
+"""Pictures for which one that was brighter than all others is believed; so many in a row are
+believed for good, as are two of no more than so many times what was enough before. One of more
+than that which stays alone, torn perhaps, is believed for itself and the next: a lamp that blinks
+comes again, and pictures that are dark for as long as ten show nothing."""
 BitsOf = Callable[[npt.NDArray[Any]], int]
 """How many of 16 bits the camera uses, by a picture (H, W, ...)."""
 _UNORDERED = ("8UC3", "8UC4")
@@ -119,7 +121,11 @@ class UsedBits:
         near = [light for light in self._lights if enough <= light < _A_LITTLE * enough]
         if len(near) > 1:
             self._believed = _bits_for(near[0])
-        return max(self._believed, _bits_for(max(self._lights)))
+        remembered = list(self._lights)
+        far = [light >= _A_LITTLE << self._believed for light in remembered]
+        if sum(far) == 1 and (at := far.index(True)) < len(far) - _ALONE_FOR:
+            del remembered[at]
+        return max(self._believed, _bits_for(max(remembered)))
 
 
 def image_to_rgb(message: Image, bits_of: BitsOf = bits_used) -> RgbImage:

@@ -16,7 +16,7 @@ from functools import partial
 from itertools import pairwise
 from typing import Protocol
 
-from dkt_ros.errors import DktError
+from dkt_ros.errors import DktError, place_of
 from dkt_ros.frames import NANOSECONDS_PER_SECOND, FlushReason, Frame
 from dkt_ros.geometry import Intrinsics
 from dkt_ros.messages.calibration import unlikely
@@ -39,6 +39,7 @@ from dkt_ros.messages.images import BitsOf, UsedBits, check_color, check_depth, 
 from dkt_ros.messages.observation import Observation
 from dkt_ros.messages.pixels import ImageMessage, depth_of, is_raw, rgb_of
 from dkt_ros.messages.synchronizer import QUEUE_SIZE, Pair, Synchronizer
+from dkt_ros.wording import kind_of
 
 Report = Callable[[str, str], None]
 
@@ -50,8 +51,8 @@ _AS_BEFORE = (
     "yet, and these images cannot be used until it does; have it sent with each image."
 )
 ENCODING_CHANGED = "image encoding changed"
-REMEMBERED_SIZES, MOST_TURNS = 8, 3
-"""Frames, and how often the size may change within them before it is remarked on."""
+REMEMBERED, MOST_TURNS = 8, 3
+"""Frames, and how often size or frame_id may change within them before it is remarked on."""
 MOST_REMARKS = 20
 """Remarks are logged once each; a camera that invents frame_ids must not fill the memory."""
 CLOCK_TOLERANCE_S, RECORDING_S = 2.0, 86_400.0
@@ -141,7 +142,8 @@ class Intake:
         self._epoch = 0
         self._now_ns = now_ns
         self._was_off = False
-        self._sizes: deque[tuple[int, int]] = deque(maxlen=REMEMBERED_SIZES)
+        self._sizes: deque[tuple[int, int]] = deque(maxlen=REMEMBERED)
+        self._frames: deque[str] = deque(maxlen=REMEMBERED)
         self._remarked: set[str] = set()
         self.remarks: dict[str, str] = {}
         """Cause -> what is likely wrong with the newest frame; replaced whole, read by others."""
@@ -190,7 +192,8 @@ class Intake:
         elif isinstance(error, DktError):
             cause, text = "inconsistent frame", str(error)
         else:
-            cause, text = "unexpected error", f"{type(error).__name__}: {error}"
+            cause = "unexpected error"
+            text = f"{type(error).__name__}: {error}{place_of(error)}"
         self._statistics.dropped(cause)
         self._report(cause, f"frame dropped: {text}")
 
@@ -363,14 +366,22 @@ class Intake:
                 f"images of {first} and {' and '.join(others)} come by turns: expected one size. "
                 "Is color/image published by more than one camera?"
             )
+        self._frames.append(color_frame)
+        if _turns(self._frames) >= MOST_TURNS:
+            names = " and ".join(f"'{name}'" for name in sorted(set(self._frames)))
+            remarks["frame_ids"] = (
+                f"color/image has frame_id {names} by turns: expected that of one camera. Is it "
+                "published by more than one, or do two come through a relay or a player?"
+            )
         off = self._clock_remark(pair.color_stamp_ns)
         # The first image of a bag that starts anew may come before its clock.
         if off is not None and self._was_off:
             remarks["clock"] = off
         self._was_off = off is not None
         for cause, text in remarks.items():
-            if text not in self._remarked and len(self._remarked) < MOST_REMARKS:
-                self._remarked.add(text)
+            # A clock that drifts, or a bag that is played slowly, has another number each second.
+            if (kind := kind_of(text)) not in self._remarked and len(self._remarked) < MOST_REMARKS:
+                self._remarked.add(kind)
                 self._report(cause, text)
         self.remarks = remarks
 
@@ -450,9 +461,9 @@ def _encoding(message: ImageMessage) -> str:
     return str(message.encoding if is_raw(message) else message.format)
 
 
-def _turns(sizes: Iterable[tuple[int, int]]) -> int:
+def _turns(values: Iterable[object]) -> int:
     """How often one differs from the one before."""
-    return sum(one != other for one, other in pairwise(sizes))
+    return sum(one != other for one, other in pairwise(values))
 
 
 def _other_size(color: tuple[int, int], depth: tuple[int, int]) -> str:

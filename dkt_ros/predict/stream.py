@@ -8,7 +8,6 @@ VAE and its transformer are then never asked for more than they learned.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -148,7 +147,7 @@ class LivePredictor:
         self,
         network: StreamingNetwork,
         options: LiveOptions | None = None,
-        on_progress: Callable[[str, int, int], None] = lambda stage, done, total: None,
+        on_progress: Progress = no_progress,
         keep_on_device: bool = False,
     ) -> None:
         """network: a loaded checkpoint or an engine.

@@ -15,7 +15,7 @@ from dkt_ros.bags.recording import LabelledFrame
 from dkt_ros.estimator import DepthEstimate
 from dkt_ros.evaluation.metrics import frame_errors
 from dkt_ros.evaluation.regions import OBJECTS
-from dkt_ros.fusion.fuser import Source
+from dkt_ros.fusion.fused import Source
 from dkt_ros.geometry import is_reading
 
 _STRIDE = 4

@@ -12,11 +12,11 @@ import sys
 from collections.abc import Callable
 from contextlib import suppress
 from functools import lru_cache
-from importlib import metadata
 from pathlib import Path
 
 from dkt_ros.errors import DktError
 from dkt_ros.files import code_digest, sha256, shown, user_cache, write_whole
+from dkt_ros.versions import version_of
 
 _PACKAGE = Path(__file__).resolve().parents[1]
 _APART = ("bench", "ros", "synth", "train", "view")
@@ -33,17 +33,12 @@ _LIBRARIES = (
 )
 
 
-def version() -> str:
-    """Of this package."""
-    return _version_of("dkt_ros") or "from sources"
-
-
 @lru_cache(maxsize=1)
 def code_state() -> str:
     """Another where code or weights of this package, or a library that computes, are others."""
     digest = hashlib.sha256(kept_state(_PACKAGE).encode())
     for library in _LIBRARIES:
-        digest.update(f"{library} {_version_of(library)}\n".encode())
+        digest.update(f"{library} {version_of(library)}\n".encode())
     return digest.hexdigest()[:16]
 
 
@@ -82,10 +77,3 @@ def _digest(package: Path, held: Callable[[Path], str]) -> str:
     for file in sorted(file for file in (*code, *weights) if file.is_file()):
         digest.update(f"{file.relative_to(package).as_posix()} {held(file)}\n".encode())
     return digest.hexdigest()
-
-
-def _version_of(distribution: str) -> str:
-    try:
-        return metadata.version(distribution)
-    except metadata.PackageNotFoundError:
-        return ""

@@ -36,7 +36,7 @@ from dkt_ros.processing.bag_output import BagOutput, parts_folder
 from dkt_ros.processing.figures import frame_figures, plain, score
 from dkt_ros.processing.file_outputs import write_file
 from dkt_ros.processing.find_sources import SUMMARY, Recording
-from dkt_ros.processing.maker import code_state, version
+from dkt_ros.processing.maker import code_state
 from dkt_ros.processing.messages import messages_of, typestore
 from dkt_ros.processing.options import ProcessOptions
 from dkt_ros.processing.outcome import Outcome, ProcessingError
@@ -44,6 +44,7 @@ from dkt_ros.processing.previews import Previews
 from dkt_ros.processing.run_state import RunState
 from dkt_ros.processing.seal import is_sealed, seal
 from dkt_ros.processing.source import PassedMessage, Pending, Source
+from dkt_ros.versions import own_version as version
 
 Progress = Callable[[str, int, int], None]
 """progress(recording, frames done, frames in all)."""

@@ -21,17 +21,18 @@ from std_msgs.msg import Header
 
 from dkt_ros.action import CaptureDepth as CaptureDepthAction
 from dkt_ros.alignment.aligner import AlignmentState
-from dkt_ros.errors import DktError
+from dkt_ros.errors import DktError, place_of
 from dkt_ros.estimator import DepthEstimate
 from dkt_ros.frames import are_of_one_camera
 from dkt_ros.geometry import Intrinsics, where
 from dkt_ros.messages.alignment import alignment_fields
 from dkt_ros.messages.images import image_to_depth, image_to_mask
 from dkt_ros.msg import ScaleAlignment
+from dkt_ros.ros.beside import NextTurn, awake
 from dkt_ros.ros.convert.clouds import CloudWriter
 from dkt_ros.ros.convert.images import depth_to_image, rgb_to_image
 from dkt_ros.ros.convert.messages import camera_info_with_header, make_header
-from dkt_ros.ros.managed_node import ManagedNode, NextTurn, awake
+from dkt_ros.ros.managed_node import ManagedNode
 from dkt_ros.ros.qos import request_profile
 from dkt_ros.ros.regions import rows_and_columns
 from dkt_ros.ros.sending import SteadyActionServer, answer_surely
@@ -336,7 +337,7 @@ class Captures:
         return response
 
     def _failed(self, error: Exception) -> str:
-        text = f"the capture failed: {type(error).__name__}: {error}"
+        text = f"the capture failed: {type(error).__name__}: {error}{place_of(error)}"
         self._node.report("capture failed", text)
         return text
 

@@ -7,31 +7,29 @@ process.run_main is its command. Nothing here is particular to depth.
 
 from __future__ import annotations
 
-import math
-import threading
 import time
-from collections.abc import Callable, Generator, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Sequence
+from contextlib import suppress
 from typing import Any, Generic, TypeVar
 
 from lifecycle_msgs.msg import Transition
 from lifecycle_msgs.srv import ChangeState
 from rcl_interfaces.msg import SetParametersResult
 from rclpy.callback_groups import ReentrantCallbackGroup
-from rclpy.clock import Clock, ClockType
-from rclpy.duration import Duration
 from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackReturn
-from rclpy.node import Node
 from rclpy.parameter import Parameter
 from rosgraph_msgs.msg import Clock as ClockMessage
 
 from dkt_ros.errors import DktError
+from dkt_ros.ros.beside import beside
+from dkt_ros.ros.bond import end_bond, make_bond
+from dkt_ros.ros.neighbours import CLOCK_RESTS_S, Neighbours
 from dkt_ros.ros.params.declarations import ParameterChanges, declare, unknown_overrides
 from dkt_ros.ros.params.spec import Parameters
 from dkt_ros.ros.process import naming_arguments
-from dkt_ros.ros.qos import Paced, node_names
+from dkt_ros.ros.qos import Paced
 from dkt_ros.ros.requests import LOG_PERIOD_S, answer_unreadable, reading_what_it_can
-from dkt_ros.ros.sending import RCLError, Report, SteadyStates, attempt, report_unsent
+from dkt_ros.ros.sending import RCLError, SteadyStates, report_unsent
 from dkt_ros.ros.statistics import Complaints
 from dkt_ros.ros.undo import all_of, told, undone_by
 
@@ -39,29 +37,6 @@ Own = TypeVar("Own", bound=Parameters)
 
 _ENDING = ("deactivate", "cleanup", "shutdown")
 """Transitions that wait for threads."""
-PREPARE_POLL_S = 0.02
-AWAKE_S = 0.05
-BOND_ACKED_S = 0.5
-"""How long a lifecycle manager is waited for to hear that the bond is broken."""
-STILL_CLOCK = (
-    "use_sim_time is set and /clock stands still: is the bag or simulation that sends it paused, "
-    "or at its end?"
-)
-CLOCK_EVERY_S = 0.02
-"""How often a message of /clock is read: a simulation with steps of 1 ms sends a thousand a second,
-which takes a third of a core."""
-CLOCK_RESTS_S = 0.75 * CLOCK_EVERY_S
-"""After each. Were it as long as that, every second look would come a moment too early."""
-LASTING_S = 3.0
-"""How long something may be wrong with /clock or names before an active node says so."""
-NO_CLOCK = (
-    "use_sim_time is set and nothing comes on /clock: expected a player that sends the bag's time "
-    "(dkt_replay --clock, ros2 bag play --clock); without one set use_sim_time to false"
-)
-NO_TIME_YET = (
-    "use_sim_time is set and nothing has come on /clock yet: {} is to send it and waits for its "
-    "subscribers, or is paused"
-)
 
 
 class ManagedNode(LifecycleNode, Generic[Own]):
@@ -89,12 +64,7 @@ class ManagedNode(LifecycleNode, Generic[Own]):
         self._state_machine = SteadyStates(self._state_machine, self.report)
         answer_unreadable(self, self.report)
         self.add_on_set_parameters_callback(self._changes)
-        self._clock_ns, self._clock_moved = 0, 0.0  # when, by the monotonic clock
-        self._troubled_since: dict[str, float] = {}
-        # On a clock of its own, as it is to notice that the other one stands still.
-        steady = Clock(clock_type=ClockType.STEADY_TIME)
-        self.create_timer(LASTING_S / 3, self._watch_neighbours, clock=steady)
-        self._looks_at_clock = self.create_timer(CLOCK_EVERY_S, lambda: None, clock=steady)
+        self._neighbours = Neighbours(self, self.idle, self.report)
         # In a group of its own, so that whatever else comes is answered while it prepares.
         service = self._service_change_state
         self._change_state_at_once = service.callback
@@ -303,36 +273,11 @@ class ManagedNode(LifecycleNode, Generic[Own]):
 
     def clock_trouble(self) -> str:
         """What is told where use_sim_time is set and /clock is silent, still or sent by two."""
-        clock = self.get_clock()
-        if not clock.ros_time_is_active:
-            return ""
-        now_ns = clock.now().nanoseconds
-        names = node_names(self.get_publishers_info_by_topic("/clock"))
-        if now_ns == 0:
-            return NO_TIME_YET.format(", ".join(names)) if names else NO_CLOCK
-        if now_ns != self._clock_ns:
-            self._clock_ns, self._clock_moved = now_ns, time.monotonic()
-        if len(names) > 1:
-            return (
-                f"use_sim_time is set and /clock has {len(names)} publishers ({', '.join(names)}): "
-                "time jumps between theirs; end all but one, or leave a recorded /clock out of "
-                "what is played"
-            )
-        return STILL_CLOCK if time.monotonic() - self._clock_moved >= LASTING_S else ""
+        return self._neighbours.clock_trouble()
 
-    def _watch_neighbours(self) -> None:
-        """Says once what is wrong with /clock or names, and once more if it was well in between."""
-        if not self.get_clock().ros_time_is_active:
-            self._looks_at_clock.cancel()
-        elif self._looks_at_clock.is_canceled():
-            self._looks_at_clock.reset()
-        now = time.monotonic()
-        for what, trouble in (("clock", self.clock_trouble()), ("twins", self.twins_trouble())):
-            if not trouble or self.idle():
-                self._troubled_since.pop(what, None)
-            elif now - self._troubled_since.setdefault(what, now) >= LASTING_S:
-                self._troubled_since[what] = math.inf  # said
-                self.get_logger().warning(trouble)
+    def twins_trouble(self) -> str:
+        """What is told where other nodes go by this one's name; else ""."""
+        return self._neighbours.twins_trouble()
 
     def idle(self) -> str:
         """What is told to whoever asks for something while the node is not active; else ""."""
@@ -354,18 +299,6 @@ class ManagedNode(LifecycleNode, Generic[Own]):
         state = "finalized" if is_final else "shutting down"
         name = self.get_fully_qualified_name()
         return f"{name} is {state}, expected active: end its process and restart it"
-
-    def twins_trouble(self) -> str:
-        """What is told where other nodes go by this one's name; else ""."""
-        own = (self.get_name(), self.get_namespace())
-        count = self.get_node_names_and_namespaces().count(own) - 1
-        if count < 1:
-            return ""
-        return (
-            f"active, and so may be {count} more called {self.get_fully_qualified_name()}: every "
-            "frame and request is answered by each; end the others or give them namespaces (of one "
-            "that was killed DDS tells for 20 s more)"
-        )
 
     async def _change_state(
         self, request: ChangeState.Request, response: ChangeState.Response
@@ -415,6 +348,15 @@ class ManagedNode(LifecycleNode, Generic[Own]):
                 return str(label)
         return ""
 
+    def _end_bond(self) -> None:
+        bond, self._bond = self._bond, None
+        if bond is not None:
+            end_bond(self, bond)
+
+    async def beside(self, work: Callable[[], Any]) -> Any:
+        """The result of `work`, done in a thread of its own while the executor goes on."""
+        return await beside(self, work)
+
     async def _prepare_beside(self) -> None:
         self._preparing_since = time.monotonic()
         try:
@@ -423,82 +365,3 @@ class ManagedNode(LifecycleNode, Generic[Own]):
             self._prepared = error
         finally:
             self._preparing_since = None
-
-    def _end_bond(self) -> None:
-        bond, self._bond = self._bond, None
-        if bond is None:
-            return
-        # An interrupt takes the context from what it publishes with; not every middleware tells
-        # what was acknowledged.
-        with suppress(Exception):
-            if not bond.is_broken():
-                bond.break_bond()
-                # What is taken down with its publisher would reach nobody.
-                bond.pub.wait_for_all_acked(Duration(seconds=BOND_ACKED_S))
-        with suppress(Exception):
-            bond.shutdown()
-        # It destroys both, and leaves them in the node's lists. What failed to start lacks one.
-        all_of(
-            lambda: self.destroy_publisher(getattr(bond, "pub", None)),
-            lambda: self.destroy_subscription(getattr(bond, "sub", None)),
-        )
-
-    async def beside(self, work: Callable[[], Any]) -> Any:
-        """The result of `work`, done in a thread of its own while the executor goes on."""
-        done = threading.Event()
-        outcome: dict[str, Any] = {}
-
-        def run() -> None:
-            try:
-                outcome["result"] = work()
-            except Exception as error:  # noqa: BLE001 raised again by whoever awaits it
-                outcome["error"] = error
-            except BaseException as error:  # noqa: BLE001 a library's exit is not the node's
-                outcome["error"] = RuntimeError(f"{type(error).__name__}: {error}")
-            done.set()
-            if self.executor is not None:
-                self.executor.wake()
-
-        threading.Thread(target=run, name=f"{self.get_name()}_beside", daemon=True).start()
-        # Awaiting leaves the executor to others; without the wait it would come back at once.
-        while not done.wait(PREPARE_POLL_S):
-            await NextTurn()
-        if "error" in outcome:
-            raise outcome["error"]
-        return outcome["result"]
-
-
-@contextmanager
-def awake(node: Node) -> Iterator[None]:
-    """Within it, who awaits NextTurn gets turns, though nothing comes that wakes the executor."""
-    clock = Clock(clock_type=ClockType.STEADY_TIME)
-    timer = node.create_timer(AWAKE_S, lambda: None, clock=clock)
-    try:
-        yield
-    finally:
-        node.destroy_timer(timer)
-
-
-def make_bond(node: LifecycleNode, report: Report) -> Any:
-    """The bond by which nav2's lifecycle manager sees that a node lives, to be started.
-
-    None without bondpy. `report` gets a sign of life that could not be sent.
-    """
-    try:
-        from bondpy.bondpy import Bond
-    except ImportError:
-        return None
-    bond = Bond(node, "bond", node.get_name())
-    publish = bond.pub.publish
-    # In a thread of the bond's own, which would end with what it raises, and the bond with it.
-    bond.pub.publish = lambda beat: attempt(lambda: publish(beat), report)
-    # Those of nav2's own nodes.
-    bond.heartbeat_period, bond.heartbeat_timeout = 0.1, 4.0
-    return bond
-
-
-class NextTurn:
-    """Awaited, it gives the executor one turn."""
-
-    def __await__(self) -> Generator[None, None, None]:
-        yield

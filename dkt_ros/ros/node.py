@@ -27,15 +27,17 @@ from std_msgs.msg import Header
 from dkt_ros.errors import DktError
 from dkt_ros.ros import qos
 from dkt_ros.ros.capture import Captures, RefusedError
-from dkt_ros.ros.diagnostics import NO_NEW_DEPTH, NodeReport, PipelineReport, diagnostic_array
+from dkt_ros.ros.diagnostics import NO_NEW_DEPTH, diagnostic_array
 from dkt_ros.ros.engine import Engine, SharedNetwork
 from dkt_ros.ros.managed_node import ManagedNode
+from dkt_ros.ros.node_report import NodeReport, PipelineReport
 from dkt_ros.ros.outputs import Outputs
 from dkt_ros.ros.params.command_line import node_parser, split_ros_args
 from dkt_ros.ros.params.declarations import unknown_qos_overrides
 from dkt_ros.ros.params.parameters import NodeParameters
 from dkt_ros.ros.pipeline import Pipeline
 from dkt_ros.ros.process import run_main
+from dkt_ros.ros.requests import living_on
 from dkt_ros.ros.statistics import Statistics
 from dkt_ros.ros.status_log import StatusLog
 from dkt_ros.ros.topics import topics_text
@@ -43,6 +45,7 @@ from dkt_ros.ros.transforms import Transforms
 from dkt_ros.ros.undo import all_of
 from dkt_ros.ros.worker import WorkerStatus
 from dkt_ros.srv import CaptureDepth
+from dkt_ros.versions import own_version
 from dkt_ros.wording import counted
 
 HALT_PATIENCE_S = 10.0
@@ -85,7 +88,7 @@ class DktNode(ManagedNode[NodeParameters]):
         # On a clock of its own: a paused bag must not silence the node.
         self.create_timer(
             self.parameters.diagnostics_period_s,
-            self.publish_diagnostics,
+            living_on(self.publish_diagnostics, self.report),
             clock=Clock(clock_type=ClockType.STEADY_TIME),
         )
 
@@ -236,6 +239,7 @@ class DktNode(ManagedNode[NodeParameters]):
         loading = self._preparing_since
         return NodeReport(
             node_name=self.get_fully_qualified_name(),
+            version=own_version(),
             lifecycle=self._state_machine.current_state[1],
             transition_error=self._transition_error,
             loading_s=None if loading is None else time.monotonic() - loading,

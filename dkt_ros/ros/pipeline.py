@@ -21,15 +21,16 @@ from sensor_msgs.msg import CameraInfo, CompressedImage, Image
 from dkt_ros.alignment.aligner import Alignment
 from dkt_ros.estimator import DepthEstimate
 from dkt_ros.frames import FlushReason, Frame
-from dkt_ros.fusion.fuser import Shares
+from dkt_ros.fusion.fused import Shares
 from dkt_ros.messages.intake import Intake
 from dkt_ros.messages.observation import Observation
 from dkt_ros.ros import qos
 from dkt_ros.ros.capture import Captures
-from dkt_ros.ros.diagnostics import DRIFT_REMEDY, IMAGES, InputTopic, PipelineReport
 from dkt_ros.ros.engine import Engine
 from dkt_ros.ros.frame_choice import EVEN, NEWEST, ChoiceStatus, FrameChoice
+from dkt_ros.ros.input_verdict import DRIFT_REMEDY
 from dkt_ros.ros.mailbox import Mailbox
+from dkt_ros.ros.node_report import IMAGES, InputTopic, PipelineReport
 from dkt_ros.ros.outputs import Outputs
 from dkt_ros.ros.params.parameters import NodeParameters
 from dkt_ros.ros.params.presets import is_compressed, with_transport

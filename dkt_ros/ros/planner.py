@@ -29,16 +29,17 @@ from rclpy.timer import Timer
 from sensor_msgs.msg import Image, RegionOfInterest
 from std_msgs.msg import ColorRGBA, Header
 
-from dkt_ros.errors import DktError
+from dkt_ros.errors import DktError, place_of
 from dkt_ros.grasp.antipodal import Grasp, Gripper, Plan, plan_grasps
 from dkt_ros.grasp.heights import Scene
 from dkt_ros.messages.fields import camera_info_to_intrinsics
 from dkt_ros.messages.images import image_to_depth, image_to_mask
 from dkt_ros.msg import GraspCandidates, ScaleAlignment
 from dkt_ros.ros import qos
+from dkt_ros.ros.beside import NextTurn, awake
 from dkt_ros.ros.capture import NAME as CAPTURE
 from dkt_ros.ros.capture import RefusedError
-from dkt_ros.ros.managed_node import ManagedNode, NextTurn, awake
+from dkt_ros.ros.managed_node import ManagedNode
 from dkt_ros.ros.masks import Mask
 from dkt_ros.ros.params.command_line import planner_parser, split_ros_args
 from dkt_ros.ros.params.planner_parameters import PlannerParameters
@@ -161,7 +162,7 @@ class DktPlanner(ManagedNode[PlannerParameters]):
         except DktError as error:
             response.status, response.message = Status.BAD_REQUEST, str(error)
         except Exception as error:  # noqa: BLE001 raised in the executor, it would end the planner
-            text = f"planning failed: {type(error).__name__}: {error}"
+            text = f"planning failed: {type(error).__name__}: {error}{place_of(error)}"
             self.report("planning failed", text)
             response = PlanGrasps.Response(status=Status.FAILED, message=text)
         finally:

@@ -1,6 +1,7 @@
 """Requests and messages that rclpy gives every node. Knows how they fail; nothing of the node's.
 
-What rclpy cannot read or send it raises in the executor: anybody's request would end the process.
+What rclpy cannot read or send it raises in the executor, and what a callback raises as well:
+anybody's request would end the process.
 """
 
 from __future__ import annotations
@@ -9,12 +10,14 @@ from collections.abc import Callable
 from functools import wraps
 from typing import Any
 
+import rclpy
 from rcl_interfaces.msg import SetParametersResult
 from rclpy.node import Node
 from rclpy.service import Service
 from rclpy.time_source import CLOCK_TOPIC
 
-from dkt_ros.ros.sending import Report, answer_surely
+from dkt_ros.errors import place_of
+from dkt_ros.ros.sending import RCLError, Report, answer_surely
 from dkt_ros.ros.statistics import Complaints
 
 LOG_PERIOD_S = 10.0
@@ -63,14 +66,36 @@ def reading_what_it_can(
         try:
             return callback(message)
         except Exception as error:  # noqa: BLE001 raised in the executor, it would end the process
+            what = f"{type(error).__name__}: {error}{place_of(error)}"
             text = (
-                f"a message on {topic} was left out ({type(error).__name__}: {error}): look at "
-                f"who publishes it (ros2 topic info -v {topic})"
+                f"a message on {topic} was left out ({what}): look at who publishes it "
+                f"(ros2 topic info -v {topic})"
             )
             report("unreadable message", text)
             return None
 
     return take
+
+
+def living_on(callback: Callable[[], None], report: Report) -> Callable[[], None]:
+    """The callback of a timer that looks and tells, whose errors are reported: depth goes on.
+
+    Sending that fails and memory that is short are a matter of sending.SteadySpin's.
+    """
+
+    @wraps(callback)
+    def act() -> None:
+        try:
+            callback()
+        except (RCLError, MemoryError):
+            raise
+        except Exception as error:
+            if not rclpy.ok():  # the end takes the context from under whatever is under way
+                raise
+            cause = f"{getattr(callback, '__name__', 'a timer')} failed"
+            report(cause, f"{cause}: {type(error).__name__}: {error}{place_of(error)}")
+
+    return act
 
 
 def _careful(service: Service, report: Report) -> Callable[[Any, Any], Any]:

@@ -5,18 +5,18 @@ Knows statuses and a way to log; nothing of what the parts are.
 
 from __future__ import annotations
 
-import re
 import time
 from collections.abc import Callable, Collection, Iterable
 
 from diagnostic_msgs.msg import DiagnosticStatus
+
+from dkt_ros.wording import kind_of
 
 PAUSE_S = 5.0
 """What flickers is logged no more often than this."""
 
 Log = Callable[[str], None]
 
-_NUMBER = re.compile(r"\d+(\.\d+)?")
 _ALL_WELL = (DiagnosticStatus.OK, "")
 
 
@@ -45,7 +45,7 @@ class StatusLog:
             if status.level not in self._logs:
                 continue
             is_ok = status.level == DiagnosticStatus.OK
-            kind = (status.level, "" if is_ok else _NUMBER.sub("#", status.message))
+            kind = (status.level, "" if is_ok else kind_of(status.message))
             last, since = self._logged.get(status.name, (_ALL_WELL, float("-inf")))
             if kind == last or now - since < PAUSE_S:
                 continue

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
-from dkt_ros.errors import DktError
+from dkt_ros.errors import DktError, place_of
 from dkt_ros.ros.sending import first_line
 
 
@@ -45,7 +45,8 @@ def undone_by(*steps: Callable[[], object]) -> Iterator[None]:
 
 
 def told(error: Exception) -> str:
-    """One line: a DktError's own text, others with their kind and without rcl's places."""
+    """One line: a DktError's own text, others with their kind and place, without rcl's places."""
     if isinstance(error, DktError):
         return str(error)
-    return f"{type(error).__name__}: {first_line(error)}".removesuffix(": ")
+    text = f"{type(error).__name__}: {first_line(error)}".removesuffix(": ")
+    return text + place_of(error)

@@ -13,6 +13,7 @@ from dataclasses import dataclass, replace
 from enum import Enum
 from typing import Protocol
 
+from dkt_ros.errors import place_of
 from dkt_ros.estimator import DepthEstimate
 from dkt_ros.frames import Frame
 from dkt_ros.messages.observation import Observation
@@ -50,12 +51,14 @@ class WorkerStatus:
     failures   failures of late; 0 once enough frames in a row have succeeded
     error      the last failure's text, "" when there was none since then
     retry_s    seconds waited after that failure before the next try
+    busy_s     for how long it has been at a frame, since its turn came; 0 at none
     """
 
     state: WorkerState = WorkerState.STOPPED
     failures: int = 0
     error: str = ""
     retry_s: float = 0.0
+    busy_s: float = 0.0
 
 
 class InferenceWorker:
@@ -101,12 +104,15 @@ class InferenceWorker:
         self._required = 0  # of them, for the last failure to be over
         self._epoch: int | None = None
         self._status = WorkerStatus()
+        self._busy_since: float | None = None
         self._thread = threading.Thread(target=self._run, name="dkt_inference", daemon=True)
 
     @property
     def status(self) -> WorkerStatus:
         """The state at this moment."""
-        return self._status
+        since = self._busy_since
+        busy_s = 0.0 if since is None else time.monotonic() - since
+        return replace(self._status, busy_s=busy_s)
 
     def start(self) -> None:
         """Begins to take observations."""
@@ -133,14 +139,18 @@ class InferenceWorker:
 
     def _work(self) -> None:
         began_s = time.monotonic()
-        if self._work_on_next():
-            ended_s = time.monotonic()
-            self._took(ended_s - began_s, ended_s)
+        try:
+            if self._work_on_next():
+                ended_s = time.monotonic()
+                self._took(ended_s - began_s, ended_s)
+        finally:
+            self._busy_since = None
 
     def _work_on_next(self) -> bool:
         """Whether there was one and it went without a failure."""
         try:
             with self._turns.turn(lambda: self._mailbox.is_open) as is_ours:
+                self._busy_since = time.monotonic()
                 observation = self._mailbox.take(0.0) if is_ours else None
                 frame = None if observation is None else self._decode(observation)
                 if observation is None or frame is None:
@@ -177,6 +187,7 @@ class InferenceWorker:
         return ""
 
     def _fail(self, cause: str, text: str) -> None:
+        self._busy_since = None
         failures = self._status.failures + 1
         reached = min(self._succeeded + 1, self._proof_frames)
         self._required = reached if failures == 1 else max(self._required, reached)
@@ -205,4 +216,5 @@ def _named(error: BaseException) -> tuple[str, str]:
 
 def _describe(error: BaseException) -> str:
     lines = str(error).strip().splitlines()
-    return f"{type(error).__name__}: {lines[0]}" if lines else type(error).__name__
+    text = f"{type(error).__name__}: {lines[0]}" if lines else type(error).__name__
+    return text + place_of(error)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from array import array
 from dataclasses import dataclass
 from typing import Any
@@ -378,6 +379,9 @@ def test_what_nobody_foresaw_is_dropped_too(monkeypatch: pytest.MonkeyPatch) -> 
     desk.show(0)
     assert desk.drops == {"unexpected error": 1}
     assert "ZeroDivisionError: surprise" in desk.reports[0][1]
+    monkeypatch.setattr("dkt_ros.messages.intake.check_color", None)
+    desk.show(20)
+    assert re.search(r"not callable \(messages/intake\.py:\d+\)", desk.reports[-1][1])
     monkeypatch.undo()
     desk.show(33)
     assert len(desk.filed) == 1
@@ -463,6 +467,21 @@ def test_torn_pictures_of_16_bits_do_not_leave_a_stream_black(more: list[int]) -
     assert seen[-1] == 800 >> 2
 
 
+def test_a_lone_torn_picture_makes_one_dark_and_light_that_comes_again_makes_no_steps() -> None:
+    desk = Desk()
+    desk.calibrate()
+    lone = [800, 800, 60_000, *[800] * 12]
+    blinking = [3000, 800, 800] * 8  # of 12 bits, by a lamp
+    for index, light in enumerate([*lone, *blinking]):
+        desk.show(33 * index, mono(light))
+    seen = [int(filed.frame.rgb[0, 0, 0]) for filed in desk.filed]
+    assert seen[:2] == [800 >> 2] * 2
+    assert seen[2:4] == [60_000 >> 8, 800 >> 8]
+    assert seen[4 : len(lone)] == [800 >> 2] * 11
+    after_the_second = len(lone) + 3
+    assert seen[after_the_second:] == [light >> 4 for light in blinking[3:]]
+
+
 @pytest.mark.parametrize("lights", [[3000] * 5, [1100, 1900], [3000] * 5 + [20_000]])
 def test_what_a_camera_of_twelve_bits_needed_holds_in_the_dark(lights: list[int]) -> None:
     desk = Desk()
@@ -542,6 +561,18 @@ def test_sizes_that_come_by_turns_are_remarked_on() -> None:
         assert bool(remark) == (6 <= number < 12), number
         if remark:
             assert f"images of {WIDTH}x{HEIGHT} and {WIDTH}x{2 * HEIGHT} come by turns" in remark
+
+
+def test_frames_of_two_cameras_that_come_by_turns_are_remarked_on() -> None:
+    """Through one publisher perhaps, as of a relay, which diagnostics cannot count."""
+    desk = Desk()
+    desk.calibrate()
+    for number, name in enumerate(["left"] * 3 + ["left", "right"] * 2 + ["left"] * 8):
+        desk.show(33 * number, rgb(name), metres(name))
+        remark = desk.intake.remarks.get("frame_ids", "")
+        assert bool(remark) == (6 <= number < 12), number
+        if remark:
+            assert "has frame_id 'left' and 'right' by turns" in remark
 
 
 @pytest.mark.parametrize(
@@ -664,6 +695,18 @@ def test_stamps_far_from_the_clock_are_remarked_on(now_s: float, said: str | Non
     desk.show(100_033)
     remark = desk.intake.remarks.get("clock")
     assert remark is None if said is None else said in str(remark)
+
+
+def test_a_clock_that_drifts_is_told_once_and_leaves_room_for_others() -> None:
+    """As of a bag that is played slowly: each second has another number."""
+    desk = Desk()
+    desk.calibrate()
+    for second in range(30):
+        desk.now_ns = (1_000_000_000 + 2 * second) * 1000 * MS
+        desk.show((1_000_000_000 - 10 + second) * 1000)
+    assert [cause for cause, _ in desk.reports].count("clock") == 1
+    desk.show((1_000_000_000 + 20) * 1000 + 33, rgb(""))
+    assert desk.reports[-1][0] == "frame_id"
 
 
 def test_stamps_of_a_bag_without_its_clock_are_not_remarked_on() -> None:

@@ -102,6 +102,7 @@ def test_the_numbers_are_there() -> None:
     assert found["color stamp - depth stamp (s)"] == "0.001"
     found_apart = values(status("input", pipeline=pipeline(apart_s=-0.004)))
     assert found_apart["depth stamp - its colour's (s)"] == "-0.004"
+    assert values(status("lifecycle", version="1.2.3"))["dkt_ros"] == "1.2.3"
     found = values(status("inference"))
     assert found["depth images"] == "100"
     assert {k: v for k, v in found.items() if "messages" in k} == {"dkt/points messages": "7"}
@@ -679,6 +680,29 @@ def test_lost_frames_whose_cause_is_named_are_no_second_trouble() -> None:
     complaints = {"truncated image": ("frame dropped: it holds 100 bytes", 0.1)}
     message = status("input", snapshot=found, complaints=complaints).message
     assert message == "frame dropped: it holds 100 bytes"
+
+
+@pytest.mark.parametrize(
+    ("busy_s", "longest_s", "told"),
+    [
+        (1.9, 0.2, ""),
+        (2.1, 0.2, "one frame has taken 2 s so far, and of late none more than 0.2 s: does the"),
+        (29.0, 3.0, ""),
+        (31.0, 3.0, "taken 31 s so far, and of late none more than 3.0 s"),
+        (29.0, None, ""),
+        (31.0, None, "one frame has taken 31 s so far: does the device hang"),
+    ],
+)
+def test_a_frame_that_finds_no_end_is_told(
+    busy_s: float, longest_s: float | None, told: str
+) -> None:
+    worker = WorkerStatus(WorkerState.INFERRING, busy_s=busy_s)
+    timings_s = {} if longest_s is None else {"total": (0.1, longest_s)}
+    found = status(
+        "inference", worker=worker, snapshot=replace(HEALTHY.snapshot, timings_s=timings_s)
+    )
+    assert found.level == (WARN if told else OK)
+    assert told in found.message
 
 
 def test_old_complaints_are_listed_but_do_not_alarm() -> None:

@@ -20,10 +20,13 @@ pytest.importorskip("dkt_ros.srv", reason="needs the generated services: make bu
 import rclpy
 from dkt_ros.srv import CaptureDepth, PlanGrasps
 from fixtures.waiting import PATIENCE_S, eventually
+from fixtures.workshop import Workshop
+from lifecycle_msgs.srv import GetState
 from rclpy.executors import SingleThreadedExecutor
 
 from dkt_ros.ros.capture import Captures
 from dkt_ros.ros.managed_node import ManagedNode
+from dkt_ros.ros.node import DktNode
 from dkt_ros.ros.params.planner_parameters import PlannerParameters
 from dkt_ros.ros.planner import DktPlanner
 
@@ -105,6 +108,22 @@ def test_a_plan_that_fails_is_answered_and_the_planner_lives_on(
     monkeypatch.undo()
     answer = call(PlanGrasps, "dkt/plan_grasps", PlanGrasps.Request())
     assert answer.status == PlanGrasps.Response.NO_DEPTH, "nobody serves dkt/capture_depth here"
+
+
+def test_diagnostics_that_fail_are_told_and_the_node_lives_on(
+    spun: Callable[[Any], Call], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    node = DktNode(Workshop())
+    monkeypatch.setattr(node, "_node_report", broken)
+    monkeypatch.setattr(node._neighbours, "twins_trouble", broken)
+    call = spun(node)
+    causes = {"publish_diagnostics failed", "look failed"}
+    eventually(lambda: causes <= node._complaints.latest().keys())
+    for cause in causes:
+        text, _ = node._complaints.latest()[cause]
+        assert text == f"{cause}: ZeroDivisionError: nobody foresaw this"
+    for _ in range(2):
+        assert call(GetState, "dkt_node/get_state", GetState.Request()).current_state.id == 1
 
 
 def test_a_capture_that_fails_is_answered_and_the_node_lives_on(

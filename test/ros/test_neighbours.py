@@ -20,13 +20,9 @@ from rclpy.node import Node
 from rosgraph_msgs.msg import Clock
 from sensor_msgs.msg import Image
 
-from dkt_ros.ros import managed_node
-from dkt_ros.ros.managed_node import (
-    LASTING_S,
-    NO_CLOCK,
-    STILL_CLOCK,
-    ManagedNode,
-)
+from dkt_ros.ros import neighbours
+from dkt_ros.ros.managed_node import ManagedNode
+from dkt_ros.ros.neighbours import LASTING_S, NO_CLOCK, STILL_CLOCK
 from dkt_ros.ros.node import DktNode
 from dkt_ros.ros.planner import DktPlanner
 from dkt_ros.ros.qos import Paced
@@ -133,9 +129,9 @@ def test_a_clock_is_read_whenever_it_is_looked_at(node: DktNode) -> None:
     assert isinstance(group, Paced)
     group._clock = lambda: now_s
     for look in range(5):
-        now_s = 1e9 + look * managed_node.CLOCK_EVERY_S
+        now_s = 1e9 + look * neighbours.CLOCK_EVERY_S
         assert group.can_execute(subscription)
-        now_s += 0.1 * managed_node.CLOCK_EVERY_S
+        now_s += 0.1 * neighbours.CLOCK_EVERY_S
         group.beginning_execution(subscription)
         assert not group.can_execute(subscription)
 
@@ -152,7 +148,7 @@ class Watched:
         """Has things last as they are: by default until they are told, and were they told twice."""
         for _ in range(round(3 * seconds / LASTING_S)):  # as often as its timer looks
             self.now_s += LASTING_S / 3
-            self.node._watch_neighbours()
+            self.node._neighbours.look()
         self.said += self._capfd.readouterr().err
 
     def spin_until(self, enough: Callable[[], bool]) -> None:
@@ -179,7 +175,7 @@ def watched(
         node = DktNode(workshop) if request.param == "dkt_node" else DktPlanner()
         made.append(Watched(node, capfd))
         its_time = SimpleNamespace(monotonic=lambda: made[0].now_s)
-        monkeypatch.setattr(managed_node, "time", its_time)
+        monkeypatch.setattr(neighbours, "time", its_time)
         node.autostart()
         return made[-1]
 
@@ -194,7 +190,7 @@ def test_what_is_wrong_is_looked_for_by_itself(
     workshop: Workshop, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """By a timer that does not stand still with simulated time."""
-    monkeypatch.setattr(managed_node, "LASTING_S", 0.1)
+    monkeypatch.setattr(neighbours, "LASTING_S", 0.1)
     rclpy.init(args=["--ros-args", "-p", "use_sim_time:=true"])
     node = Watched(DktNode(workshop), capfd)
     try:

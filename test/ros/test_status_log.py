@@ -58,7 +58,12 @@ def test_a_change_is_logged_once_with_its_severity() -> None:
 
 def test_another_trouble_of_the_same_level_is_logged_other_numbers_are_not() -> None:
     reader = Reader()
-    for message in ("held, 9 inliers", "held, 7 inliers", "no message for 2.1 s"):
+    for message in (
+        "held, 9 inliers",
+        "held, 7 inliers",
+        "held, 1e+06 inliers",
+        "no message for 2.1 s",
+    ):
         reader.note(WARN, message)
         reader.now += PAUSE_S
     assert [text for _, text in reader.lines] == [

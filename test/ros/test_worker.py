@@ -387,6 +387,23 @@ def test_a_failing_recovery_does_not_end_the_thread(
     eventually(lambda: bench.published == [2])
 
 
+def test_for_how_long_it_has_been_at_a_frame_is_told(bench: Bench) -> None:
+    """Of a device that hangs nothing else tells."""
+    estimator, turns = ScriptedEstimator([RuntimeError("broken")]), Turns()
+    estimator.free.clear()
+    worker = bench.start(estimator, first_retry_s=PATIENCE_S, turns=turns)
+    assert worker.status.busy_s == 0.0
+    with turns.turn():
+        bench.mailbox.put(observation(1))
+        time.sleep(0.02)
+        assert worker.status.busy_s == 0.0, "another's turn is none of its own"
+    eventually(lambda: worker.status.busy_s > 0.02)
+    assert worker.status.state is WorkerState.INFERRING
+    estimator.free.set()
+    eventually(lambda: worker.status.state is WorkerState.DEGRADED)
+    assert worker.status.busy_s == 0.0, "it waits, and hangs in nothing"
+
+
 def test_a_frame_without_depth_is_no_failure(bench: Bench) -> None:
     estimator = ScriptedEstimator([RuntimeError("once")])
     estimator.without_depth = {2}

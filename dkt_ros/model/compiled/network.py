@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -31,7 +32,7 @@ from dkt_ros.model.compiled.manifest import (
     step_name,
 )
 from dkt_ros.model.sampler import TRAIN_TIMESTEPS, sigmas
-from dkt_ros.model.streaming_vae import Caches, First, Following, Stream
+from dkt_ros.model.streaming_vae import Caches, Stream
 from dkt_ros.wording import counted
 
 SAME_TIMESTEP = 1e-2
@@ -80,11 +81,11 @@ class EngineNetwork:
 
         H and W are the engine's; its `advance` raises DktError for others.
         """
-        return Stream(self._first(ENCODER_FIRST), self._following(ENCODER_FOLLOWING))
+        return self._stream(ENCODER_FIRST, ENCODER_FOLLOWING)
 
     def decoder_stream(self) -> Stream:
         """At the start of a clip: latents (1, Z, 1, h, w) -> images (1, 3, 1 then 4, H, W)."""
-        return Stream(self._first(DECODER_FIRST), self._following(DECODER_FOLLOWING))
+        return self._stream(DECODER_FIRST, DECODER_FOLLOWING)
 
     @torch.inference_mode()
     def embed_rgb(self, latents: Tensor) -> Tensor:
@@ -114,19 +115,13 @@ class EngineNetwork:
         [velocity] = self._run(step_name(frames), noisy, rgb_latents, modulation, final, *rope)
         return velocity if keep is None else velocity[:, :, -keep:]
 
-    def _first(self, name: str) -> First:
-        def run(chunk: Tensor) -> tuple[Tensor, Caches]:
-            result, *caches = self._run(name, chunk)
-            return result, tuple(caches)
+    def _stream(self, first: str, following: str) -> Stream:
+        # No functions of its own, which a stream that is saved could not be found by.
+        return Stream(partial(self._chunk, first), partial(self._chunk, following))
 
-        return run
-
-    def _following(self, name: str) -> Following:
-        def run(chunk: Tensor, caches: Caches) -> tuple[Tensor, Caches]:
-            result, *new = self._run(name, chunk, *caches)
-            return result, tuple(new)
-
-        return run
+    def _chunk(self, name: str, chunk: Tensor, caches: Caches = ()) -> tuple[Tensor, Caches]:
+        result, *new = self._run(name, chunk, *caches)
+        return result, tuple(new)
 
     def _run(self, name: str, *arguments: Tensor) -> list[Tensor]:
         graph = self._manifest.graph(name)

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 
+from dkt_ros import snapshot
 from dkt_ros.errors import DktError
 from dkt_ros.model.compiled.graphs import NetworkGraphs
 from dkt_ros.model.compiled.manifest import (
@@ -44,6 +45,30 @@ def test_the_camera_may_be_of_another_size(engine: EngineNetwork) -> None:
     result = live.push(np.zeros((50, 60, 3), np.uint8))
     assert result is not None
     assert result.disparity.shape == (50, 60)
+
+
+def test_a_stream_through_it_is_saved_without_it(engine: EngineNetwork) -> None:
+    options = LiveOptions(2, 1, 2, scene_cut=None, publish="all", size=SIZE)
+    first, second = (_Owner(LivePredictor(engine, options)) for _ in range(2))
+    shown = np.random.default_rng(0).integers(0, 255, (11, *SIZE, 3), np.uint8)
+    for rgb in shown[:6]:
+        first.live.push(rgb)
+    saved = snapshot.save({"owner": first})
+    assert saved is not None
+    assert b"EngineNetwork" not in saved
+    snapshot.load({"owner": second}, saved)
+    for rgb in shown[6:]:
+        ours, theirs = second.live.push(rgb), first.live.push(rgb)
+        assert ours is not None
+        assert theirs is not None
+        np.testing.assert_array_equal(ours.disparity, theirs.disparity)
+
+
+class _Owner:
+    LASTING = ("network",)
+
+    def __init__(self, live: LivePredictor) -> None:
+        self.network, self.live = live._network, live
 
 
 MANIFEST = Manifest(

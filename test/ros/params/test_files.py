@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from dkt_ros.errors import DktError
-from dkt_ros.ros.params.files import check_params_file
+from dkt_ros.ros.params.files import check_params_file, read_yaml
 
 
 @pytest.mark.parametrize(
@@ -50,3 +50,9 @@ def test_a_parameter_file_has_to_exist_and_be_yaml(tmp_path: Path) -> None:
     broken.write_text("a: [1\nb: 2\n")
     with pytest.raises(DktError, match="is no YAML file"):
         check_params_file(broken, "")
+
+
+def test_a_file_that_cannot_be_read_is_named(tmp_path: Path) -> None:
+    """As one of another user's; root reads those too."""
+    with pytest.raises(DktError, match=rf"^{tmp_path} cannot be read: Is a directory$"):
+        read_yaml(tmp_path)
