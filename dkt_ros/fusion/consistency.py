@@ -472,12 +472,16 @@ class Consistency:
         before, self._grey = self._grey, grey
         again = {"colour": self._colour.repeats > 0, "depth": self._depth.repeats > 0}
         # In most streams nothing is, and looking at how they move would cost more than the rest.
-        moved, is_asked = 0.0, any(again.values()) or any(map(bool, self._resent.values()))
+        moved: float | None = None
+        is_asked = any(again.values()) or any(map(bool, self._resent.values()))
         if is_asked and before is not None:
             moved = float(changed_colour(before, grey).mean())
         found: list[Suspicion] = []
         for name, other in (("colour", "depth"), ("depth", "colour")):
-            self._resent[name].take(again[name], again[other], moved)
+            # Colour moves again when the next comes. Depth is older where colour moved meanwhile:
+            # not in a simulation whose scene goes on by steps, for both.
+            tells = again[name] == (name == "depth")
+            self._resent[name].take(again[name], again[other], moved if tells else None)
             if (counts := self._resent[name].found()) is None:
                 continue
             count, number, longest = counts
