@@ -41,7 +41,7 @@ line tell; where such begin, and in how many lines; relative step between two of
 _TELLING, _LINEAR, _SO_MANY, _TIMES = 300, 0.15, 0.25, 4
 """Such threes; how near to linear, of a plane's bend; their share, and times those that bend as in
 depth."""
-_GRAINS, _FINE_ONES = 8, 0.05
+_GRAINS, _FINE_ONES = 3, 0.05
 """By so many steps between a sensor's numbers a plane's depth has to bend: of fewer a table that is
 nearly parallel to the picture is linear, too, as far as they tell. Which share of the differences
 between sorted numbers is no larger than that step."""
@@ -138,12 +138,14 @@ def _is_buffer(raw: Float32) -> bool:
             low, high = (pick(np.abs(one), np.abs(other)) for pick in (np.minimum, np.maximum))
             telling = (low > _LEAST_SLOPE * second) & (high < 2 * low) & (one * other > 0)
             known = (first > 0) & (second > 0) & (third > 0)
-            telling &= known & (np.square(one + other) > 2 * grain * second)
+            telling &= known
             # 0 of what is linear as it is, 1 of what is so in 1/depth.
             bend = (2 * (other - one) * second / np.square(one + other))[telling]
+            shows = (np.square(one + other) > 2 * grain * second)[telling]
         is_linear = np.abs(bend) < _LINEAR
-        number, linear = number + len(bend), linear + np.count_nonzero(is_linear)
-        as_depth += np.count_nonzero(np.abs(bend - 1) < _LINEAR)
+        number += np.count_nonzero(shows)
+        linear += np.count_nonzero(is_linear & shows)
+        as_depth += np.count_nonzero((np.abs(bend - 1) < _LINEAR) & shows)
         most = max(most, np.count_nonzero(is_linear) / max(1, np.count_nonzero(known)))
     enough = number >= _TELLING and linear >= max(_SO_MANY * number, _TIMES * as_depth)
     return bool(enough and most < _ALL)
