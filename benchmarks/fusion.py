@@ -41,7 +41,8 @@ from dkt_ros.evaluation.local_lines import (  # noqa: E402
 )
 from dkt_ros.fusion.confidence import Calibration  # noqa: E402
 from dkt_ros.fusion.config import FusionConfig  # noqa: E402
-from dkt_ros.fusion.fuser import Fused, Fuser  # noqa: E402
+from dkt_ros.fusion.fused import Fused  # noqa: E402
+from dkt_ros.fusion.fuser import Fuser  # noqa: E402
 from dkt_ros.fusion.network import INFO_FILE, read_refiner  # noqa: E402
 from dkt_ros.fusion.weights import default_weights  # noqa: E402
 from dkt_ros.geometry import disparity_of, nearest_fill  # noqa: E402

@@ -17,7 +17,7 @@ from dkt_ros.frames import FlushReason, Frame, frames_of
 from dkt_ros.fusion.colours import brightened
 from dkt_ros.fusion.config import FusionConfig
 from dkt_ros.fusion.consistency import ConsistencyConfig
-from dkt_ros.fusion.fuser import Source
+from dkt_ros.fusion.fused import Source
 from dkt_ros.geometry import Intrinsics
 from dkt_ros.predict.predictor import Prediction, Predictor, PredictorInfo
 

@@ -245,15 +245,14 @@ class Verdict:
 class _Stream:
     """A stream's exact samples: since when they are the same, and how the other one was then."""
 
-    sample: NDArray[Any] | None = None
+    sample: bytes | None = None
     since_ns: int = 0
     repeats: int = 0
     other: Float32 | None = None
 
-    def update(self, sample: NDArray[Any] | None, other: Float32 | None, stamp_ns: int) -> None:
+    def update(self, sample: bytes | None, other: Float32 | None, stamp_ns: int) -> None:
         """With the next frame's; None: it shows nothing that could be the same."""
-        is_same = sample is not None and self.sample is not None
-        if is_same and np.array_equal(self.sample, sample, equal_nan=True):  # type: ignore[arg-type]
+        if sample is not None and sample == self.sample:
             self.repeats += 1
         else:
             self.sample, self.since_ns, self.repeats, self.other = sample, stamp_ns, 0, other
@@ -323,11 +322,11 @@ class Consistency:
             text = "" if blind else registered_to_depth(rgb, raw_depth, scores)
             by_depth = _told("colour by depth", text)
             found += by_depth
-            sample = raw_depth[_SAMPLED].copy()
-            has_depth = np.count_nonzero(is_reading(sample)) >= _FEWEST_SAMPLED
-            self._depth.update(sample if has_depth else None, grey, stamp_ns)
+            some = raw_depth[_SAMPLED]
+            has_depth = np.count_nonzero(is_reading(some)) >= _FEWEST_SAMPLED
+            self._depth.update(some.tobytes() if has_depth else None, grey, stamp_ns)
             found += [] if blind else self._colour_of_another(rgb, inverse, scores)
-        self._colour.update(rgb[_SAMPLED].copy(), inverse, stamp_ns)
+        self._colour.update(rgb[_SAMPLED].tobytes(), inverse, stamp_ns)
         found += self._sent_again(grey)
         stopped = self._frozen(grey, inverse, bool(known.any()), stamp_ns, scores)
         self._inverse = inverse
@@ -472,12 +471,16 @@ class Consistency:
         before, self._grey = self._grey, grey
         again = {"colour": self._colour.repeats > 0, "depth": self._depth.repeats > 0}
         # In most streams nothing is, and looking at how they move would cost more than the rest.
-        moved, is_asked = 0.0, any(again.values()) or any(map(bool, self._resent.values()))
+        moved: float | None = None
+        is_asked = any(again.values()) or any(map(bool, self._resent.values()))
         if is_asked and before is not None:
             moved = float(changed_colour(before, grey).mean())
         found: list[Suspicion] = []
         for name, other in (("colour", "depth"), ("depth", "colour")):
-            self._resent[name].take(again[name], again[other], moved)
+            # Colour moves again when the next comes. Depth is older where colour moved meanwhile:
+            # not in a simulation whose scene goes on by steps, for both.
+            tells = again[name] == (name == "depth")
+            self._resent[name].take(again[name], again[other], moved if tells else None)
             if (counts := self._resent[name].found()) is None:
                 continue
             count, number, longest = counts

@@ -48,9 +48,7 @@ from dkt_ros.fusion.features import (
     network_input,
     working_size,
 )
-from dkt_ros.fusion.fused import Fused as Fused
-from dkt_ros.fusion.fused import Shares as Shares
-from dkt_ros.fusion.fused import Source as Source
+from dkt_ros.fusion.fused import Fused, Shares, Source
 from dkt_ros.fusion.history import History
 from dkt_ros.fusion.matcher import SMALLEST, Matcher
 from dkt_ros.fusion.network import Refiner, one_thread

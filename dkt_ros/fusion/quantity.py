@@ -17,7 +17,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from dkt_ros.geometry import Intrinsics
+from dkt_ros.geometry import Intrinsics, is_reading
 
 Float32 = NDArray[np.float32]
 Float64 = NDArray[np.float64]
@@ -41,6 +41,10 @@ line tell; where such begin, and in how many lines; relative step between two of
 _TELLING, _LINEAR, _SO_MANY, _TIMES = 300, 0.15, 0.25, 4
 """Such threes; how near to linear, of a plane's bend; their share, and times those that bend as in
 depth."""
+_GRAINS, _FINE_ONES = 3, 0.05
+"""By so many steps between a sensor's numbers a plane's depth has to bend: of fewer a table that is
+nearly parallel to the picture is linear, too, as far as they tell. Which share of the differences
+between sorted numbers is no larger than that step."""
 _ALL = 0.9
 """Of one plane that fills the picture, whoever makes up depth makes it linear, too."""
 
@@ -119,6 +123,7 @@ def _is_buffer(raw: Float32) -> bool:
     if min(raw.shape) < _APART:
         return False
     number, linear, as_depth, most = 0, 0, 0, 0.0
+    grain = _GRAINS * _grain(raw)
     for lines in (raw, raw.T):
         apart, step = len(lines) // _APART, max(1, len(lines) // _PLACES)
         some = lines[:, :: max(1, lines.shape[1] // _SLOPES)]
@@ -136,12 +141,22 @@ def _is_buffer(raw: Float32) -> bool:
             telling &= known
             # 0 of what is linear as it is, 1 of what is so in 1/depth.
             bend = (2 * (other - one) * second / np.square(one + other))[telling]
+            shows = (np.square(one + other) > 2 * grain * second)[telling]
         is_linear = np.abs(bend) < _LINEAR
-        number, linear = number + len(bend), linear + np.count_nonzero(is_linear)
-        as_depth += np.count_nonzero(np.abs(bend - 1) < _LINEAR)
+        number += np.count_nonzero(shows)
+        linear += np.count_nonzero(is_linear & shows)
+        as_depth += np.count_nonzero((np.abs(bend - 1) < _LINEAR) & shows)
         most = max(most, np.count_nonzero(is_linear) / max(1, np.count_nonzero(known)))
     enough = number >= _TELLING and linear >= max(_SO_MANY * number, _TIMES * as_depth)
     return bool(enough and most < _ALL)
+
+
+def _grain(raw: Float32) -> float:
+    """The step between a sensor's numbers, or how near to each other numbers without steps are."""
+    height, width = raw.shape
+    some = raw[:: max(1, height // _PLACES), :: max(1, width // _SLOPES)]
+    values = np.unique(some[is_reading(some)].astype(np.float64))
+    return float(np.quantile(np.diff(values), _FINE_ONES)) if len(values) > 1 else 0.0
 
 
 def _on_planes(readings: Float32, camera: Intrinsics) -> Float64:

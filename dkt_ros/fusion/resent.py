@@ -7,11 +7,12 @@ both streams; an image that is sent again is so a few times, and then comes the 
 
 from __future__ import annotations
 
+import statistics
 from collections import deque
 
 _NEWEST, _FEWEST, _CHANGES = 16, 12, 4  # frames; of the last so many show another picture
 _OFTEN, _LONGEST = 0.3, 4  # share of them that are sent again, at least; in a row, at most
-_MOVED = 0.7  # mean grey levels between two frames: what stands still may come as often as it likes
+_MOVED = 0.7  # median of the mean grey levels between two: what stands still may come again
 
 
 class Resent:
@@ -19,16 +20,17 @@ class Resent:
 
     def __init__(self) -> None:
         self._again: deque[bool] = deque(maxlen=_NEWEST)
-        self._moved: deque[float] = deque(maxlen=_NEWEST)
+        self._moved: deque[float | None] = deque(maxlen=_NEWEST)
 
     def __bool__(self) -> bool:
         """Whether any was sent again."""
         return any(self._again)
 
-    def take(self, again: bool, other_again: bool, moved: float) -> None:
+    def take(self, again: bool, other_again: bool, moved: float | None) -> None:
         """The next frame: whether its picture, and the other stream's, is the one before.
 
-        moved: mean change of colour, grey levels, since the frame before.
+        moved: mean change of colour, grey levels, since the frame before; None where that tells
+        nothing of whether something moved that this stream did not show.
         """
         if again and other_again:
             return
@@ -42,6 +44,7 @@ class Resent:
             run = run + 1 if again else 0
             longest = max(longest, run)
         often = number >= _FEWEST and count >= _OFTEN * number and number - count >= _CHANGES
-        if not often or longest > _LONGEST or max(self._moved) < _MOVED:
+        moved = [one for one in self._moved if one is not None]
+        if not often or longest > _LONGEST or statistics.median(moved or [0.0]) < _MOVED:
             return None
         return count, number, longest

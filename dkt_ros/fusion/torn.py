@@ -42,13 +42,11 @@ class Torn:
         """
         height, width = picture.shape[:2]
         some = picture[:: max(1, height // _ROWS), :: max(1, width // _COLUMNS)]
+        some = np.ascontiguousarray(some)  # all that follows takes half as long
         full = _shows_something(some)
         # Rows that show nothing are like none, not even themselves.
         rows = np.array(
-            [
-                zlib.crc32(row.tobytes()) if shows else 0
-                for row, shows in zip(some, full, strict=True)
-            ]
+            [zlib.crc32(row) if shows else 0 for row, shows in zip(some, full, strict=True)]
         )
         found, each = None, frozenset(rows[full].tolist())
         for before, known, then in self._frames:

@@ -37,12 +37,11 @@ from dkt_ros.ros.qos import request_profile
 from dkt_ros.ros.regions import rows_and_columns
 from dkt_ros.ros.sending import SteadyActionServer, answer_surely
 from dkt_ros.ros.still_scene import median_depth, show_one_view
-from dkt_ros.ros.topics import Result, cloud_options
+from dkt_ros.ros.topics import CAPTURE, Result, cloud_options
 from dkt_ros.ros.transforms import Transforms
 from dkt_ros.srv import CaptureDepth
 from dkt_ros.wording import counted
 
-NAME = "dkt/capture_depth"
 FRAMES, MOST_FRAMES = 5, 64
 TIMEOUT_S, LONGEST_TIMEOUT_S = 10.0, 600.0
 RESULT_KEPT_S = 10
@@ -203,16 +202,16 @@ class Captures:
         self.fresh = 0
         """Rises when a request comes while there was none."""
         group = ReentrantCallbackGroup()
-        self._name = node.resolve_service_name(NAME)
+        self._name = node.resolve_service_name(CAPTURE)
         self._service = node.create_service(
-            CaptureDepth, NAME, self._serve, qos_profile=request_profile(), callback_group=group
+            CaptureDepth, CAPTURE, self._serve, qos_profile=request_profile(), callback_group=group
         )
         answer_surely(self._service, node.report)
         self._action = SteadyActionServer(
             node.report,
             node,
             CaptureDepthAction,
-            NAME,
+            CAPTURE,
             self._execute,
             callback_group=group,
             cancel_callback=lambda goal: CancelResponse.ACCEPT,

@@ -14,9 +14,7 @@ from std_msgs.msg import Header
 from dkt_ros.alignment.aligner import AlignmentState
 from dkt_ros.ros.frame_choice import ChoiceStatus
 from dkt_ros.ros.input_verdict import input_verdict
-from dkt_ros.ros.node_report import InputTopic as InputTopic
-from dkt_ros.ros.node_report import NodeReport as NodeReport
-from dkt_ros.ros.node_report import PipelineReport as PipelineReport
+from dkt_ros.ros.node_report import NodeReport
 from dkt_ros.ros.statistics import StreamSnapshot
 from dkt_ros.ros.worker import WorkerState
 

@@ -24,7 +24,7 @@ from sensor_msgs.msg import Image
 
 from dkt_ros import child
 from dkt_ros.messages.fields import stamp_to_ns
-from dkt_ros.ros.process import init
+from dkt_ros.ros.ros_arguments import init
 from dkt_ros.ros.sending import RCLError
 
 DISCOVERY_S = 20.0

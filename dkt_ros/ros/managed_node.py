@@ -26,9 +26,9 @@ from dkt_ros.ros.bond import end_bond, make_bond
 from dkt_ros.ros.neighbours import CLOCK_RESTS_S, Neighbours
 from dkt_ros.ros.params.declarations import ParameterChanges, declare, unknown_overrides
 from dkt_ros.ros.params.spec import Parameters
-from dkt_ros.ros.process import naming_arguments
 from dkt_ros.ros.qos import Paced
 from dkt_ros.ros.requests import LOG_PERIOD_S, answer_unreadable, reading_what_it_can
+from dkt_ros.ros.ros_arguments import naming_arguments
 from dkt_ros.ros.sending import RCLError, SteadyStates, report_unsent
 from dkt_ros.ros.statistics import Complaints
 from dkt_ros.ros.undo import all_of, told, undone_by

@@ -23,7 +23,7 @@ class InputTopic:
     latched      whether all publishers keep their messages for subscribers that come late
     nodes        full names of the publishers' nodes
     crowded_s    for how long two of them have been there together
-    elsewhere    where nobody publishes it, topics of its type that others publish, likest first
+    elsewhere    where nobody else publishes it, topics of its type, likest first
     """
 
     topic: str

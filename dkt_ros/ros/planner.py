@@ -37,7 +37,6 @@ from dkt_ros.messages.images import image_to_depth, image_to_mask
 from dkt_ros.msg import GraspCandidates, ScaleAlignment
 from dkt_ros.ros import qos
 from dkt_ros.ros.beside import NextTurn, awake
-from dkt_ros.ros.capture import NAME as CAPTURE
 from dkt_ros.ros.capture import RefusedError
 from dkt_ros.ros.managed_node import ManagedNode
 from dkt_ros.ros.masks import Mask
@@ -46,6 +45,7 @@ from dkt_ros.ros.params.planner_parameters import PlannerParameters
 from dkt_ros.ros.process import run_main
 from dkt_ros.ros.regions import rows_and_columns
 from dkt_ros.ros.sending import answer_surely, attempt, send
+from dkt_ros.ros.topics import CAPTURE
 from dkt_ros.ros.transforms import TransformError, Transforms, quaternion
 from dkt_ros.ros.undo import all_of
 from dkt_ros.srv import CaptureDepth, PlanGrasps

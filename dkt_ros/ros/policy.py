@@ -13,8 +13,7 @@ import sys
 from collections.abc import Iterable, Sequence
 from xml.sax.saxutils import escape
 
-from dkt_ros.ros.capture import NAME as CAPTURE
-from dkt_ros.ros.topics import OUTPUTS
+from dkt_ros.ros.topics import CAPTURE, OUTPUTS
 
 _PARAMETERS = (
     "describe_parameters",

@@ -19,7 +19,6 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 import rclpy
 import rclpy.logging
-from rclpy.exceptions import InvalidParameterTypeException
 from rclpy.executors import ExternalShutdownException, SingleThreadedExecutor
 from rclpy.impl.implementation_singleton import rclpy_implementation
 from rclpy.node import Node
@@ -29,6 +28,7 @@ from dkt_ros.errors import DktError
 from dkt_ros.ros.allocator import keep_freed_images
 from dkt_ros.ros.params.command_line import parameter_files, split_ros_args
 from dkt_ros.ros.params.files import check_sections
+from dkt_ros.ros.ros_arguments import ArgumentError, init
 from dkt_ros.ros.sending import first_line, spin
 from dkt_ros.ros.undo import told
 
@@ -112,41 +112,6 @@ def _look_at_files(nodes: Sequence[Node], words: Sequence[str]) -> None:
             check_sections(Path(path), names, "--params-file")
         except DktError as error:
             nodes[0].get_logger().warning(str(error))
-
-
-class ArgumentError(DktError):
-    """ROS does not begin: its words or files are none, or there is no place for its log."""
-
-
-def init(args: Sequence[str] | None, **more: Any) -> None:
-    """rclpy.init, its errors in one line. Raises ArgumentError.
-
-    Has Fast DDS, which alone reads the variable, publish beside Python where the user has not said
-    how: otherwise a message waits in its publisher, and with it all of Python, for its readers.
-    """
-    os.environ.setdefault("RMW_FASTRTPS_PUBLICATION_MODE", "ASYNCHRONOUS")
-    try:
-        rclpy.init(args=args, **more)
-    except Exception as error:
-        if "initialize logging" in str(error):
-            raise ArgumentError(
-                f"no log can be written: {first_line(error)}; set ROS_LOG_DIR to a folder that "
-                "can be written, or do without: --ros-args --disable-external-lib-logs"
-            ) from error
-        raise ArgumentError(f"wrong ROS arguments: {first_line(error)}") from error
-
-
-@contextmanager
-def naming_arguments() -> Iterator[None]:
-    """Within it rclpy makes a node; names and own parameters that it refuses: ArgumentError."""
-    try:
-        yield
-    except InvalidParameterTypeException as error:
-        raise ArgumentError(f"wrong ROS arguments: {first_line(error)}") from error
-    except RuntimeError as error:
-        if "invalid node name" not in str(error):  # or namespace
-            raise
-        raise ArgumentError(f"wrong ROS arguments: {first_line(error)}") from error
 
 
 @contextmanager

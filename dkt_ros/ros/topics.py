@@ -36,6 +36,9 @@ from dkt_ros.ros.convert.messages import camera_info_with_header
 from dkt_ros.ros.params.parameters import NodeParameters
 from dkt_ros.ros.transforms import Way
 
+CAPTURE = "dkt/capture_depth"
+"""Service and action, of a node's namespace."""
+
 
 @dataclass(frozen=True, eq=False)
 class Result:

@@ -13,9 +13,10 @@ from sensor_msgs.msg import Image
 
 from dkt_ros.errors import DktError
 from dkt_ros.messages.moments import Moment, moment_of
-from dkt_ros.ros.process import init, interruptible
+from dkt_ros.ros.process import interruptible
 from dkt_ros.ros.qos import create_subscription
 from dkt_ros.ros.requests import CarefulNode
+from dkt_ros.ros.ros_arguments import init
 from dkt_ros.ros.sending import SteadySpin
 from dkt_ros.ros.topics import OUTPUTS
 

@@ -472,6 +472,19 @@ def test_images_that_are_sent_again_are_told(recorded: list[RecordedFrame], whic
     assert not told.certain
 
 
+def test_a_simulation_that_goes_on_by_steps_sends_nothing_again(
+    recorded: list[RecordedFrame],
+) -> None:
+    """Its depth has no noise, its colour has; a lamp blinks."""
+    judge, rng = Consistency(), np.random.default_rng(0)
+    for index in range(24):
+        frame, light = recorded[index // 3], 0.6 + 0.4 * (index // 5 % 2)
+        noisy = frame.rgb * light + rng.normal(0, 2, frame.rgb.shape)
+        rgb = np.clip(noisy, 0, 255).astype(np.uint8)
+        verdict = judge.update(rgb, frame.truth, None, index * PERIOD_NS)
+    assert verdict.suspicions == ()
+
+
 def test_depth_without_any_reading_is_not_frozen(moving: list[Frame]) -> None:
     empty = np.full_like(moving[0][1], np.nan)
     assert "frozen depth" not in causes(judged([(f[0], empty, f[2]) for f in moving[:SECOND]]))

@@ -20,7 +20,8 @@ from dkt_ros.errors import DktError
 from dkt_ros.fusion import fuser as fuser_module
 from dkt_ros.fusion import standing
 from dkt_ros.fusion.config import FusionConfig
-from dkt_ros.fusion.fuser import Fused, Fuser, Source
+from dkt_ros.fusion.fused import Fused, Source
+from dkt_ros.fusion.fuser import Fuser
 from dkt_ros.fusion.weights import default_weights
 from dkt_ros.geometry import nearest_fill
 

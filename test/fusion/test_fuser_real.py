@@ -10,7 +10,8 @@ import pytest
 from fixtures.fused_scenes import GlassFrame, read_frames
 
 from dkt_ros.alignment.aligner import Aligner
-from dkt_ros.fusion.fuser import Fused, Fuser
+from dkt_ros.fusion.fused import Fused
+from dkt_ros.fusion.fuser import Fuser
 from dkt_ros.geometry import nearest_fill
 from dkt_ros.train.fusion.frames import checkpoint_predictor
 

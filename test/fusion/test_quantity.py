@@ -75,6 +75,21 @@ def test_rendered_depth_of_less_than_a_metre_is_no_buffer() -> None:
         assert "buffer" not in {one.cause for one in rendered(depth).suspicions}
 
 
+@pytest.mark.parametrize("noise", [0.0, 0.0003, 0.001, 0.002])
+@pytest.mark.parametrize("unit_m", [0.001, 0.0001, 0.00103])
+def test_a_near_table_in_a_sensors_steps_is_no_buffer(noise: float, unit_m: float) -> None:
+    """As a wrist camera sees it: between two steps of a sensor every slope is linear."""
+    rng = np.random.default_rng(2)
+    for tilt in (0.02, 0.1, 0.3):
+        slope = tilt * (np.arange(HEIGHT)[:, None] - HEIGHT / 2) / WIDTH
+        table = 0.5 / (1 + slope) * (1 + noise * rng.standard_normal((HEIGHT, WIDTH)))
+        table[20:60, 30:80] = 0.42
+        steps = np.round(table / unit_m) * unit_m
+        assert not any(
+            one.cause == "buffer" for one in rendered(steps.astype(np.float32), 1).suspicions
+        )
+
+
 def test_depth_is_depth() -> None:
     noise = np.random.default_rng(1).standard_normal(SCENE.raw.shape)
     for raw in (SCENE.raw, SCENE.raw * (1 + 0.02 * noise), SCENE.truth):

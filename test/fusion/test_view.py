@@ -10,7 +10,8 @@ import pytest
 from fixtures.fused_scenes import GlassFrame, rendered_frame
 
 from dkt_ros.fusion.config import FusionConfig
-from dkt_ros.fusion.fuser import Fused, Fuser
+from dkt_ros.fusion.fused import Fused
+from dkt_ros.fusion.fuser import Fuser
 from dkt_ros.fusion.view import sensors_view
 
 SIZE = 160, 288

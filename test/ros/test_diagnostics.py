@@ -14,11 +14,12 @@ from diagnostic_msgs.msg import DiagnosticStatus
 
 from dkt_ros.alignment.aligner import Alignment, AlignmentState
 from dkt_ros.frames import FlushReason
-from dkt_ros.fusion.fuser import Shares
+from dkt_ros.fusion.fused import Shares
 from dkt_ros.predict.predictor import PredictorInfo
 from dkt_ros.ros.convert.messages import make_header
-from dkt_ros.ros.diagnostics import InputTopic, NodeReport, PipelineReport, diagnostic_array
+from dkt_ros.ros.diagnostics import diagnostic_array
 from dkt_ros.ros.frame_choice import ChoiceStatus
+from dkt_ros.ros.node_report import InputTopic, NodeReport, PipelineReport
 from dkt_ros.ros.statistics import Snapshot, StreamSnapshot
 from dkt_ros.ros.worker import WorkerState, WorkerStatus
 

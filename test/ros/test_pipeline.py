@@ -32,9 +32,9 @@ from dkt_ros.predict.predictor import Predictor, PredictorInfo
 from dkt_ros.ros.capture import Capture
 from dkt_ros.ros.convert.images import depth_to_image, rgb_to_image
 from dkt_ros.ros.convert.messages import make_header
-from dkt_ros.ros.diagnostics import InputTopic
 from dkt_ros.ros.engine import Engine
 from dkt_ros.ros.node import DktNode
+from dkt_ros.ros.node_report import InputTopic
 from dkt_ros.ros.params.parameters import NodeParameters
 
 pytestmark = pytest.mark.ros

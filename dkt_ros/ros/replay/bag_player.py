@@ -84,6 +84,7 @@ class BagPlayer:
         self._channels = self._open_channels()
         self._clock = self._open_clock() if pace.clock_hz else None
         self._clock_due = 0.0
+        self._served = float("-inf")  # when the node was, monotonic seconds
         self._unsent: Counter[str] = Counter()  # by topic and reason
         self.published = 0
 
@@ -260,7 +261,12 @@ class BagPlayer:
         return start_ns + int((now - start) * self._pace.rate * NANOSECONDS_PER_SECOND)
 
     def _spin_until(self, due: float, bag_time: Callable[[float], int] | None) -> None:
-        """Serves the node until `due` (monotonic seconds), ticking /clock where time is known."""
+        """Serves the node until `due` (monotonic seconds), ticking /clock where time is known.
+
+        Where that is past the node is served now and then all the same.
+        """
+        if time.monotonic() - self._served > _POLL_S:
+            self._spin(0.0)
         while (now := time.monotonic()) < due:
             wake = due
             if self._clock is not None and bag_time is not None:
@@ -272,6 +278,7 @@ class BagPlayer:
 
     def _spin(self, seconds: float) -> None:
         self._turns.once(seconds)
+        self._served = time.monotonic()
 
     def _report(self, time_ns: int) -> None:
         self._warn_of_another_clock()

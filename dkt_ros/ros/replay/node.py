@@ -32,9 +32,10 @@ from dkt_ros.errors import DktError
 from dkt_ros.ros.params.command_line import split_ros_args
 from dkt_ros.ros.params.declarations import declare
 from dkt_ros.ros.params.spec import Applies, Parameters, Value, parameter
-from dkt_ros.ros.process import init, interruptible, naming_arguments, taking_apart
+from dkt_ros.ros.process import interruptible, taking_apart
 from dkt_ros.ros.replay.bag_player import BagPlayer, Pace
 from dkt_ros.ros.requests import CarefulNode
+from dkt_ros.ros.ros_arguments import init, naming_arguments
 from dkt_ros.ros.sending import SteadySpin
 from dkt_ros.wording import counted
 

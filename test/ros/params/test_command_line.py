@@ -22,6 +22,7 @@ from dkt_ros.ros.params.command_line import split_ros_args
 from dkt_ros.ros.params.parameters import NodeParameters
 from dkt_ros.ros.params.spec import specs
 from dkt_ros.ros.process import run_main
+from dkt_ros.ros.ros_arguments import init
 
 pytestmark = pytest.mark.ros
 
@@ -161,6 +162,6 @@ def test_fast_dds_publishes_beside_python_unless_the_user_says_how(
     if given is None:
         monkeypatch.delenv(name)
     context = rclpy.Context()
-    process.init([], context=context)
+    init([], context=context)
     rclpy.shutdown(context=context)
     assert os.environ[name] == (given or "ASYNCHRONOUS")
