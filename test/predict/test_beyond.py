@@ -135,6 +135,25 @@ def test_colour_that_does_not_see_the_same_scene_is_not_heard() -> None:
         np.testing.assert_array_equal(answer, LIMITS.disparity(shown(truth())))
 
 
+def test_a_colour_answer_that_is_no_number_spoils_neither_its_picture_nor_the_next() -> None:
+    both, plain = Beyond(), LIMITS.disparity(shown(truth()))
+    for bad in (np.nan, np.inf):
+        answer = found(both, truth(), np.full(SIZE, bad, np.float32))
+        np.testing.assert_array_equal(answer, plain)
+        answer = found(both, truth(), of_colour(truth()))
+        assert np.median(answer[GLASS]) == pytest.approx(4.0, rel=0.05)
+
+
+def test_colour_that_is_barely_alike_does_not_come_and_go() -> None:
+    barely = of_colour(truth())
+    barely[5:20, 20:150] += 0.15  # of things there that readings go through
+    first, heard = Beyond(), Beyond()
+    found(heard, truth(), of_colour(truth()))
+    assert np.median(found(first, truth(), barely)[GLASS]) == pytest.approx(2.5)
+    for _ in range(3):
+        assert np.median(found(heard, truth(), barely)[GLASS]) > 3.0
+
+
 def test_noise_in_the_scale_does_not_make_glass_flicker() -> None:
     near, depths = Beyond(), []
     for seed in range(12):
