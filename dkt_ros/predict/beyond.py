@@ -20,7 +20,7 @@ from dkt_ros.model.condition import DisparityRange
 
 _NEAR, _FAR = (0.8, 0.9), (0.1, 0.05)
 """Of the range: from the first on colour is heard by degrees, from the second on alone."""
-_ASKED, _GO_ON = (0.01, 0.05), (0.005, 0.03)
+_ASKED, _GO_ON = (0.01, 0.05), (0.005, 0.02)
 """Shares of the picture at the near end and at the far one from which colour is asked; and once it
 was, lest what stands at the limit come and go. A little far away is worth no second look."""
 _SURE, _FARTHEST = 2.0, 0.5

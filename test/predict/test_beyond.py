@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import pickle
 from dataclasses import replace
 from typing import Any
 
@@ -109,6 +110,22 @@ def test_what_may_be_the_line_s_error_is_no_distance() -> None:
 
 def test_a_little_far_away_is_worth_no_second_look() -> None:
     found(Beyond(), room(0.3, slice(0, 4)), None)
+
+
+def test_a_wall_of_which_less_is_seen_does_not_jump_back() -> None:
+    both, less = Beyond(), slice(0, 2)
+    found(both, room(0.3), of_colour(room(0.3), noise=0.002))
+    answer = found(both, room(0.3, less), of_colour(room(0.3, less), noise=0.002))
+    assert np.median(answer[less]) == pytest.approx(0.3, abs=0.05)
+
+
+def test_a_saved_stream_keeps_its_scale() -> None:
+    first = Beyond()
+    found(first, truth(), of_colour(truth()))
+    second, colour = pickle.loads(pickle.dumps(first)), of_colour(truth(), 1, 5.5)
+    answers = [found(one, truth(), colour) for one in (first, second, Beyond())]
+    np.testing.assert_array_equal(answers[0], answers[1])
+    assert not np.array_equal(answers[0], answers[2])
 
 
 @pytest.mark.parametrize("glass", [1.9, 2.29])
