@@ -58,18 +58,49 @@ def out_of_step(files: Sequence[Path], others: Sequence[Path]) -> tuple[Path, Pa
     step, other = (float(np.median(np.diff(one))) for one in (mine, theirs))
     if step <= 0 or not 0.5 < other / step < 2:
         return None
-    apart = np.abs(theirs - mine - (theirs[0] - mine[0])) >= step / 2
+    off = np.abs(theirs - mine - (theirs[0] - mine[0])) / step
+    counted = _counting(mine) is not None and _counting(theirs) is not None
+    apart = off >= (0.5 if counted else 0.75)
+    # Where one begins anew, as nanoseconds do, a place before the other, there is nothing to tell.
+    apart &= _turn(mine) == _turn(theirs)
+    if not counted:
+        apart[:-1] &= apart[1:]  # a late stamp displaces one, a missing picture all that follow
+        apart[-1] &= apart[-2]
     first = int(np.argmax(apart))
     return (files[first], others[first]) if apart.any() else None
 
 
-def skipping(files: Sequence[Path]) -> tuple[Path, Path] | None:
-    """Neighbours of files that are counted, between which most numbers are missing, or None."""
+def _turn(found: NDArray[np.float64]) -> NDArray[np.intp]:
+    """How often the numbers have begun anew, at each of them."""
+    return np.cumsum(np.diff(found, prepend=found[0]) < 0)
+
+
+def _counting(found: NDArray[np.float64]) -> float | None:
+    """The least step of numbers that count, or begin anew; None of others, as times are."""
+    steps = np.diff(found)
+    forward = steps[steps >= 0]
+    least = forward.min(initial=np.inf)
+    return float(least) if least >= 1 and not (steps % least).any() else None
+
+
+def skipping(files: Sequence[Path], count: int | None = None) -> tuple[Path, Path] | None:
+    """Neighbours of files that are counted, between which most numbers are missing, or None.
+
+    count: of the pictures that there should be, where known. Where every number is one of so many,
+    or every second, and files only end too early or too late, none is missing between.
+    """
     found = numbers(files)
-    steps = np.diff(found) if found is not None else np.ones(1)
-    least = steps.min()
-    if least < 1 or (steps % least).any() or steps.max() == 1:
-        return None  # no counting: times, or several scenes
+    if found is None or (np.diff(found) < 0).any():
+        return None  # no counting: several scenes
+    least, steps = _counting(found), np.diff(found)
+    if least is None or steps.max() == 1:
+        return None
+    if (
+        count
+        and steps.max() == least
+        and abs(len(files) - count) <= abs(found[-1] - found[0] + 1 - count)
+    ):
+        return None
     first = int(np.argmax(steps))
     return files[first], files[first + 1]
 

@@ -102,6 +102,13 @@ class CheckpointInfo:
         """Whether the flow of a clip with raw depth begins there instead of at noise."""
         return self.condition == "from_raw_depth"
 
+    def one_by_one(self, window: int | None) -> bool:
+        """Whether each frame of a video with raw depth is answered by itself, as is best here.
+
+        window: latent frames that were asked for, if any.
+        """
+        return self.sees_depth and self.buffer_frames == 1 and window is None
+
     @classmethod
     def read(cls, path: Path) -> CheckpointInfo:
         """Reads a checkpoint folder's `dkt.json`; raises DktError naming the file and the field."""

@@ -20,7 +20,7 @@ from dkt_ros.model.condition import DisparityRange
 
 _NEAR, _FAR = (0.8, 0.9), (0.1, 0.05)
 """Of the range: from the first on colour is heard by degrees, from the second on alone."""
-_ASKED, _GO_ON = (0.01, 0.05), (0.005, 0.03)
+_ASKED, _GO_ON = (0.01, 0.05), (0.005, 0.02)
 """Shares of the picture at the near end and at the far one from which colour is asked; and once it
 was, lest what stands at the limit come and go. A little far away is worth no second look."""
 _SURE, _FARTHEST = 2.0, 0.5
@@ -28,8 +28,9 @@ _SURE, _FARTHEST = 2.0, 0.5
 a large one of its depth; to what share of the disparity at most."""
 _SEEN, _TELLING, _FEWEST = 20000, 500, 100
 """Pixels that are looked at, and within the range those that tell the scale."""
-_ALIKE = 0.7
-"""Correlation of both answers within the range: with less one of both has not understood it."""
+_ALIKE = 0.7, 0.6
+"""Correlation of both answers within the range: with less one of both has not understood it. To
+begin with, and while it is heard."""
 _SHARE, _OTHER = 0.1, 0.3
 """Of what is new in the scale, which noise moves and what lies far beyond with it; relative change
 of the nearest that is another scene's."""
@@ -50,6 +51,7 @@ class Beyond:
     def __init__(self) -> None:
         self._asked = False, False
         self._line: _Line | None = None
+        self._heard = False
 
     def of(self, answer: Array, limits: DisparityRange, colour: Callable[[], Array]) -> Array:
         """The answer (H, W) in [0, 1] of the range, above or below where colour says so.
@@ -60,10 +62,11 @@ class Beyond:
         """
         near, far = self._asked = self._ends(answer)
         if not (near or far):
-            self._line = None
+            self._line, self._heard = None, False
             return answer
         alone = colour()
-        line = _line(answer, alone, limits)
+        line = _line(answer, alone, limits, _ALIKE[self._heard])
+        self._heard = line is not None
         if line is None:
             return answer
         self._line = line = _mean(self._line, line)
@@ -93,23 +96,28 @@ def _heard(answer: Array, begins: float, ends: float) -> Array:
     return ((answer - begins) / (ends - begins)).clip(0.0, 1.0)
 
 
-def _line(answer: Array, colour: Array, limits: DisparityRange) -> _Line | None:
+def _line(
+    answer: Array, colour: Array, limits: DisparityRange, alike: float = _ALIKE[0]
+) -> _Line | None:
     """By what lies within the range; None where that does not tell it.
 
+    alike: the least correlation.
     By Theil (1950) and Sen (1968): readings through glass, which one of both believes, have no say.
     """
     y, x = (to_host(one).ravel()[:: max(1, len(one.ravel()) // _SEEN)] for one in (answer, colour))
     within = np.flatnonzero((y > _FAR[0]) & (y < _NEAR[0]))
     within = within[:: 1 + len(within) // _TELLING]
     x, y = x[within], limits.disparity(y[within])
-    if len(within) < _FEWEST or min(x.std(), y.std()) == 0:
+    if len(within) < _FEWEST or not np.isfinite(x).all() or min(x.std(), y.std()) == 0:
         return None
-    if np.corrcoef(x, y)[0, 1] < _ALIKE:
+    if np.corrcoef(x, y)[0, 1] < alike:
         return None
     first, second = np.triu_indices(len(x), 1)
     across = x[first] - x[second]
     some = np.flatnonzero(across)
     scale = median((y[first] - y[second])[some] / across[some])
+    if scale <= 0:
+        return None
     off = y - scale * x
     shift = median(off)
     return _Line(scale, shift, 1.4826 * median(np.abs(off - shift)))

@@ -159,9 +159,9 @@ def _one_by_one(
     The readings' range keeps all on one scale; a frame that has too few of its own needs the
     others'.
     """
-    if network.info.buffer_frames != 1 or options.window is not None:
-        return False
-    return all(range_of(one[None]) is not None for one in readings)
+    return network.info.one_by_one(options.window) and all(
+        range_of(one[None]) is not None for one in readings
+    )
 
 
 @torch.inference_mode()

@@ -282,7 +282,9 @@ def request_of(
         flags = ("--preset", options.live_preset, "--publish", options.live_publish)
     else:
         count = options.buffer_frames or info.buffer_frames
-        clips = [video_frames] if video_frames else range(1, count + 1, 4)  # as the buffer fills
+        clips = [video_frames] if video_frames else [*range(1, count + 1, 4)]  # as the buffer fills
+        if video_frames and info.one_by_one(options.window):
+            clips.append(1)  # where all frames have readings
         window = info.window if options.window is None else options.window
         overlap = info.overlap if options.overlap is None else options.overlap
         windows = exact_windows(clips, window, overlap)

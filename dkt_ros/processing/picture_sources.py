@@ -189,7 +189,7 @@ class VideoSource(Source):
             )
         self.duration_s = self.total / self._rate_hz
         for files in _pictures_beside(path, options):
-            if len(files) != told.frames and (apart := skipping(files)):
+            if len(files) != told.frames and (apart := skipping(files, told.frames)):
                 raise ProcessingError(
                     Outcome.NOT_A_RECORDING,
                     f"{path}: none of the pictures beside it is between {apart[0]} and "

@@ -23,6 +23,11 @@ def files(pattern: str, numbers: Sequence[float | str]) -> list[Path]:
         ([1e9, 1e9 + 33, 1e9 + 67], [1e9 + 4, 1e9 + 36, 1e9 + 80], None),
         ([0, 1, 2], [1000, 1033, 1066], None),  # indices and times
         (["1.10", "1.20", "1.30"], ["1.11", "1.29", "1.41"], 1),
+        (["1.10", "1.20", "1.31", "1.40"], ["1.11", "1.29", "1.31", "1.41"], None),  # one late
+        (["1.10", "1.20", "1.30", "1.40"], ["1.05", "1.21", "1.31", "1.42"], None),  # one early
+        (["7_700", "7_900", "8_100", "8_300"], ["7_800", "8_000", "8_200", "8_400"], None),
+        (["1_7", "1_8", "1_9", "2_7", "2_8"], ["1_7", "1_8", "1_9", "2_7", "2_8"], None),
+        (["1_7", "1_8", "2_7", "2_8", "2_9"], ["1_7", "1_8", "1_9", "2_7", "2_8"], 3),
     ],
 )
 def test_pictures_that_are_out_of_step(
@@ -55,3 +60,19 @@ def test_where_pictures_are_missing(
     found = skipping(files("{:06d}_depth.png", numbers))
     expected = None if between is None else tuple(files("{:06d}_depth.png", between))
     assert found == expected
+
+
+@pytest.mark.parametrize(
+    ("numbers", "frames", "missing"),
+    [
+        (range(0, 80, 2), 41, False),  # every second number, and the last picture is missing
+        (range(0, 80, 2), 80, True),  # pictures of every second frame
+        ([0, 1, 2, 4], 5, True),
+        ([0, 1, 2, 4], 9, True),
+        (["1_0", "1_2", "2_0", "2_2"], 5, False),  # two scenes
+    ],
+)
+def test_pictures_beside_a_video_that_are_named_by_twos_are_all_there(
+    numbers: Sequence[int | str], frames: int, missing: bool
+) -> None:
+    assert (skipping(files("{}.png", numbers), frames) is not None) is missing

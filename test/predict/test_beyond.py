@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import pickle
 from dataclasses import replace
 from typing import Any
 
@@ -111,6 +112,22 @@ def test_a_little_far_away_is_worth_no_second_look() -> None:
     found(Beyond(), room(0.3, slice(0, 4)), None)
 
 
+def test_a_wall_of_which_less_is_seen_does_not_jump_back() -> None:
+    both, less = Beyond(), slice(0, 2)
+    found(both, room(0.3), of_colour(room(0.3), noise=0.002))
+    answer = found(both, room(0.3, less), of_colour(room(0.3, less), noise=0.002))
+    assert np.median(answer[less]) == pytest.approx(0.3, abs=0.05)
+
+
+def test_a_saved_stream_keeps_its_scale() -> None:
+    first = Beyond()
+    found(first, truth(), of_colour(truth()))
+    second, colour = pickle.loads(pickle.dumps(first)), of_colour(truth(), 1, 5.5)
+    answers = [found(one, truth(), colour) for one in (first, second, Beyond())]
+    np.testing.assert_array_equal(answers[0], answers[1])
+    assert not np.array_equal(answers[0], answers[2])
+
+
 @pytest.mark.parametrize("glass", [1.9, 2.29])
 def test_colour_is_not_asked_where_the_range_is_enough(glass: float) -> None:
     found(Beyond(), truth(glass), None)
@@ -133,6 +150,25 @@ def test_colour_that_does_not_see_the_same_scene_is_not_heard() -> None:
     for colour in (chance, np.full(SIZE, 0.5, np.float32), 1 - of_colour(truth())):
         answer = found(Beyond(), truth(), colour)
         np.testing.assert_array_equal(answer, LIMITS.disparity(shown(truth())))
+
+
+def test_a_colour_answer_that_is_no_number_spoils_neither_its_picture_nor_the_next() -> None:
+    both, plain = Beyond(), LIMITS.disparity(shown(truth()))
+    for bad in (np.nan, np.inf):
+        answer = found(both, truth(), np.full(SIZE, bad, np.float32))
+        np.testing.assert_array_equal(answer, plain)
+        answer = found(both, truth(), of_colour(truth()))
+        assert np.median(answer[GLASS]) == pytest.approx(4.0, rel=0.05)
+
+
+def test_colour_that_is_barely_alike_does_not_come_and_go() -> None:
+    barely = of_colour(truth())
+    barely[5:20, 20:150] += 0.15  # of things there that readings go through
+    first, heard = Beyond(), Beyond()
+    found(heard, truth(), of_colour(truth()))
+    assert np.median(found(first, truth(), barely)[GLASS]) == pytest.approx(2.5)
+    for _ in range(3):
+        assert np.median(found(heard, truth(), barely)[GLASS]) > 3.0
 
 
 def test_noise_in_the_scale_does_not_make_glass_flicker() -> None:

@@ -415,6 +415,17 @@ def test_the_whole_video_is_what_an_engine_must_hold(tiny_checkpoint: Path) -> N
     assert whole.build_flags[-2:] == ("--frames", "9")
 
 
+def test_an_engine_must_hold_single_frames_where_a_video_is_answered_one_by_one(
+    tmp_path: Path,
+) -> None:
+    folder = make_tiny_checkpoint(tmp_path, condition="from_raw_depth")
+    told = json.loads((folder / "dkt.json").read_text())
+    (folder / "dkt.json").write_text(json.dumps(told | {"buffer_frames": 1}))
+    assert request_of(options(folder), video_frames=9).windows == ((3, 3), (1, 1))
+    assert request_of(options(folder, window=3), video_frames=9).windows == ((3, 3),)
+    assert request_of(options(folder)).windows == ((1, 1),)
+
+
 @pytest.mark.parametrize(
     ("changes", "words"),
     [
