@@ -11,7 +11,7 @@ within the range, it goes on.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass
 
 import numpy as np
 
@@ -23,9 +23,12 @@ _NEAR, _FAR = (0.8, 0.9), (0.1, 0.05)
 _ASKED, _GO_ON = (0.01, 0.05), (0.005, 0.02)
 """Shares of the picture at the near end and at the far one from which colour is asked; and once it
 was, lest what stands at the limit come and go. A little far away is worth no second look."""
-_SURE, _FARTHEST = 2.0, 0.5
-"""So many times what both differ by a wall has to be farther, as a small error of its disparity is
-a large one of its depth; to what share of the disparity at most."""
+_SURE, _BENT, _FARTHEST = 2.0, 8.0, 0.5
+"""A wall has to be farther by so many times what both differ by, and what colour is too far by near
+the far end, where it bends away: a small error of its disparity is a large one of its depth. To
+what share of the disparity at most."""
+_NEAR_FAR_END, _SOME = (0.05, 0.25), 50
+"""Of the range, and pixels that tell it there."""
 _SEEN, _TELLING, _FEWEST = 20000, 500, 100
 """Pixels that are looked at, and within the range those that tell the scale."""
 _ALIKE = 0.7, 0.6
@@ -38,11 +41,11 @@ of the nearest that is another scene's."""
 
 @dataclass(frozen=True)
 class _Line:
-    """From colour's answer to 1/m, and how far the other one lies from it, 1/m."""
+    """From colour's answer to 1/m, and by how much a wall has to be farther, 1/m."""
 
     scale: float
     shift: float
-    spread: float
+    margin: float
 
 
 class Beyond:
@@ -76,7 +79,7 @@ class Beyond:
         if near:
             found = found + _heard(answer, *_NEAR) * (on_scale - answer).clip(0.0)
         if far:
-            gone = (answer - on_scale - _SURE * line.spread / width).clip(0.0)
+            gone = (answer - on_scale - line.margin / width).clip(0.0)
             most = (answer + low / width) * (1.0 - _FARTHEST)
             found = found - _heard(answer, *_FAR) * namespace(answer).minimum(gone, most)
         return found
@@ -104,10 +107,11 @@ def _line(
     alike: the least correlation.
     By Theil (1950) and Sen (1968): readings through glass, which one of both believes, have no say.
     """
-    y, x = (to_host(one).ravel()[:: max(1, len(one.ravel()) // _SEEN)] for one in (answer, colour))
-    within = np.flatnonzero((y > _FAR[0]) & (y < _NEAR[0]))
+    seen = (to_host(one).ravel()[:: max(1, len(one.ravel()) // _SEEN)] for one in (answer, colour))
+    answers, colours = seen
+    within = np.flatnonzero((answers > _FAR[0]) & (answers < _NEAR[0]))
     within = within[:: 1 + len(within) // _TELLING]
-    x, y = x[within], limits.disparity(y[within])
+    x, y = colours[within], limits.disparity(answers[within])
     if len(within) < _FEWEST or not np.isfinite(x).all() or min(x.std(), y.std()) == 0:
         return None
     if np.corrcoef(x, y)[0, 1] < alike:
@@ -120,7 +124,14 @@ def _line(
         return None
     off = y - scale * x
     shift = median(off)
-    return _Line(scale, shift, 1.4826 * median(np.abs(off - shift)))
+    low, high = _NEAR_FAR_END
+    there = np.flatnonzero((answers > low) & (answers < high))
+    bent = 0.0
+    if len(there) >= _SOME:
+        found = scale * colours[there] + shift
+        bent = max(0.0, -median(found - limits.disparity(answers[there])))
+    spread = 1.4826 * median(np.abs(off - shift))
+    return _Line(scale, shift, _SURE * spread + _BENT * bent)
 
 
 def _mean(before: _Line | None, line: _Line) -> _Line:
@@ -131,7 +142,8 @@ def _mean(before: _Line | None, line: _Line) -> _Line:
     if abs(new - old) > _OTHER * old:
         return line
     return _Line(
-        before.scale + _SHARE * (line.scale - before.scale),
-        before.shift + _SHARE * (line.shift - before.shift),
-        line.spread,
+        *(
+            then + _SHARE * (now - then)
+            for then, now in zip(astuple(before), astuple(line), strict=True)
+        )
     )

@@ -108,6 +108,16 @@ def test_what_may_be_the_line_s_error_is_no_distance() -> None:
     assert np.median(answer[WALL]) == pytest.approx(0.5, abs=0.01)
 
 
+def test_colour_that_bends_away_near_the_far_end_moves_no_wall() -> None:
+    disparity = room(0.5)
+    disparity[25:] = np.linspace(0.55, 1.8, SIZE[0] - 25, dtype=np.float32)[:, None]
+    colour = of_colour(disparity, noise=0.002)
+    straight = found(Beyond(), disparity, colour - np.where(disparity < 0.52, 0.06, 0))
+    assert np.median(straight[WALL]) < 0.4
+    bent = np.clip((0.9 - disparity) / 0.4, 0, 1) * 0.06  # farther and farther, before the wall too
+    np.testing.assert_allclose(found(Beyond(), disparity, colour - bent)[WALL], 0.5, atol=0.03)
+
+
 def test_a_little_far_away_is_worth_no_second_look() -> None:
     found(Beyond(), room(0.3, slice(0, 4)), None)
 
