@@ -134,6 +134,7 @@ _SMALLEST = 64  # px of a side, below which nobody can tell whether depth lies o
 _FEW, _USUAL = 0.4, 0.9  # share of the usual readings; of these what a frame later is remembered
 _SAMPLED = np.s_[::23, ::3]  # pixels; what lies apart evenly, as registered to more of them, is met
 _FEWEST_SAMPLED = 20  # readings of those that can be the same
+_SETTLES_NS = 5_000_000_000  # without doubt that it is depth, after which it may have jumped
 _PIECES, _PIECE = 20, 128  # rows of colour, about, and pixels of each
 _NEARLY = 10  # frames in a row that show nearly nothing before they are looked at again
 
@@ -279,6 +280,7 @@ class Consistency:
         self._steps = Steps()
         self._by_turns = ByTurns()
         self._jumps = Jumps()
+        self._denied_ns: int | None = None  # when depth was none
         self._nearly = 0
         self._shown, self._usual = np.inf, 0.0  # of a frame before the first nothing is known
         self._seen: Seen | None = None  # and not judged yet
@@ -335,7 +337,11 @@ class Consistency:
         level = None if disparity is None or blind else median(_strided(disparity)[::2, ::2])
         # What is no depth is no depth that became larger, and nor is what comes after it.
         is_depth = not any(one.denies_depth for one in found)
-        found += self._jumped(grey, inverse, level, line, stamp_ns, scores) if is_depth else []
+        self._denied_ns = self._denied_ns if is_depth else stamp_ns
+        if self._denied_ns is None or stamp_ns - self._denied_ns > _SETTLES_NS:
+            found += self._jumped(grey, inverse, level, line, stamp_ns, scores)
+        else:  # what is about it may be none, too, and unnoticed
+            self._jumps = Jumps()
         # The frame that `seen` is of may have been black, or of an emitter that blinks; of one that
         # was not it is kept where this one is black.
         shown, self._shown = self._shown, 0.0 if blind else float(np.count_nonzero(known))

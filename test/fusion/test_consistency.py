@@ -906,3 +906,23 @@ def test_late_depth_of_what_stands_still_is_that_of_its_colour(
     verdict = of_moments(recorded, 3, still=12)
     assert causes(verdict) == set()
     assert [one.cause for one in verdict.suspicions] == ["late"]
+
+
+def test_depth_that_becomes_depth_again_has_not_jumped(recorded: list[RecordedFrame]) -> None:
+    """Of what is no depth some frames may not show it, the last ones among them."""
+    consistency, told = Consistency(), list[Verdict]()
+    for index in range(60):
+        frame = recorded[index % 20]
+        assert frame.raw_depth is not None
+        raw = frame.raw_depth.copy()
+        if 6 <= index < 12:
+            raw *= 300  # beyond all range, which denies it
+        elif index == 12:
+            raw *= 8
+        told.append(consistency.update(frame.rgb, raw, None, index * 160_000_000))
+    assert all(any(one.denies_depth for one in verdict.suspicions) for verdict in told[6:12])
+    assert not any(one.cause == "jump" for verdict in told for one in verdict.suspicions)
+    frame = recorded[19]  # once it has settled a jump is one
+    assert frame.raw_depth is not None
+    verdict = consistency.update(frame.rgb, frame.raw_depth * 4, None, 60 * 160_000_000)
+    assert "jump" in causes(verdict)
