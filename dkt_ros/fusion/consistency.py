@@ -134,7 +134,7 @@ _SMALLEST = 64  # px of a side, below which nobody can tell whether depth lies o
 _FEW, _USUAL = 0.4, 0.9  # share of the usual readings; of these what a frame later is remembered
 _SAMPLED = np.s_[::23, ::3]  # pixels; what lies apart evenly, as registered to more of them, is met
 _FEWEST_SAMPLED = 20  # readings of those that can be the same
-_SETTLES_NS = 5_000_000_000  # without doubt that it is depth, after which it may have jumped
+_SETTLES_NS = 5_000_000_000  # after what was no depth a jump may be the way back
 _PIECES, _PIECE = 20, 128  # rows of colour, about, and pixels of each
 _NEARLY = 10  # frames in a row that show nearly nothing before they are looked at again
 
@@ -338,10 +338,7 @@ class Consistency:
         # What is no depth is no depth that became larger, and nor is what comes after it.
         is_depth = not any(one.denies_depth for one in found)
         self._denied_ns = self._denied_ns if is_depth else stamp_ns
-        if self._denied_ns is None or stamp_ns - self._denied_ns > _SETTLES_NS:
-            found += self._jumped(grey, inverse, level, line, stamp_ns, scores)
-        else:  # what is about it may be none, too, and unnoticed
-            self._jumps = Jumps()
+        found += self._jumped(grey, inverse, level, line, stamp_ns, scores) if is_depth else []
         # The frame that `seen` is of may have been black, or of an emitter that blinks; of one that
         # was not it is kept where this one is black.
         shown, self._shown = self._shown, 0.0 if blind else float(np.count_nonzero(known))
@@ -542,11 +539,15 @@ class Consistency:
         if told is None:
             return []
         factor, when = told
+        is_certain = (now - when) / 1e9 <= self.config.jump_s
+        denied = self._denied_ns
+        if not is_certain and denied is not None and 0 <= when - denied <= _SETTLES_NS:
+            return []  # told for long enough
         text = (
             f"depth became {factor:.2g} times as large between two frames that look alike, "
             f"{(now - when) / 1e9:.1f} s ago: did the depth's unit or the camera's mode change?"
         )
-        return [Suspicion("jump", text, (now - when) / 1e9 <= self.config.jump_s)]
+        return [Suspicion("jump", text, is_certain)]
 
     def _taking_turns(
         self, grey: Float32, inverse: Float32, now: int, scores: dict[str, float]

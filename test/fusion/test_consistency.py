@@ -908,10 +908,14 @@ def test_late_depth_of_what_stands_still_is_that_of_its_colour(
     assert [one.cause for one in verdict.suspicions] == ["late"]
 
 
-def test_depth_that_becomes_depth_again_has_not_jumped(recorded: list[RecordedFrame]) -> None:
-    """Of what is no depth some frames may not show it, the last ones among them."""
+def test_no_jump_stays_behind_what_was_no_depth(recorded: list[RecordedFrame]) -> None:
+    """Some frames of what is none may not show it, the last ones among them."""
     consistency, told = Consistency(), list[Verdict]()
-    for index in range(60):
+
+    def jumps(verdict: Verdict) -> list[bool]:
+        return [one.certain for one in verdict.suspicions if one.cause == "jump"]
+
+    for index in range(80):
         frame = recorded[index % 20]
         assert frame.raw_depth is not None
         raw = frame.raw_depth.copy()
@@ -921,8 +925,12 @@ def test_depth_that_becomes_depth_again_has_not_jumped(recorded: list[RecordedFr
             raw *= 8
         told.append(consistency.update(frame.rgb, raw, None, index * 160_000_000))
     assert all(any(one.denies_depth for one in verdict.suspicions) for verdict in told[6:12])
-    assert not any(one.cause == "jump" for verdict in told for one in verdict.suspicions)
-    frame = recorded[19]  # once it has settled a jump is one
+    assert jumps(told[13]) == [True]
+    end = next(index for index in range(13, 80) if not jumps(told[index]))
+    assert end * 0.16 < 13 * 0.16 + consistency.config.jump_s + 0.2
+    assert not any(map(jumps, told[end:]))
+    frame = recorded[19]  # any other one is told for as long as it lasts
     assert frame.raw_depth is not None
-    verdict = consistency.update(frame.rgb, frame.raw_depth * 4, None, 60 * 160_000_000)
-    assert "jump" in causes(verdict)
+    for index in range(80, 180):
+        verdict = consistency.update(frame.rgb, frame.raw_depth * 4, None, index * 160_000_000)
+    assert jumps(verdict) == [False]
