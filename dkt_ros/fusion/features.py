@@ -13,7 +13,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from dkt_ros.arrays import median, quantiles
+from dkt_ros.arrays import median, quantiles, some_where
 from dkt_ros.fusion.network import INPUT_CHANNELS, SIZE_MULTIPLE
 from dkt_ros.geometry import nearest_places
 
@@ -164,7 +164,7 @@ def bent_to_most(predicted: Float32, disparity: Float32) -> Float32:
 
 def _typical(off: Float32, measured: Mask) -> float:
     """Median of |off| where there is a reading, of some of them."""
-    return median(np.abs(off[measured][:: 1 + off.size // 8192]))
+    return median(np.abs(some_where(measured, off, 1 + off.size // 8192)))
 
 
 def membrane(weighted: Float32, weight: Float32, levels: int = _LEVELS, finest: int = 2) -> Float32:
