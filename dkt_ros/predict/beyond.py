@@ -99,16 +99,14 @@ def _heard(answer: Array, begins: float, ends: float) -> Array:
     return ((answer - begins) / (ends - begins)).clip(0.0, 1.0)
 
 
-def _line(
-    answer: Array, colour: Array, limits: DisparityRange, alike: float = _ALIKE[0]
-) -> _Line | None:
+def _line(answer: Array, colour: Array, limits: DisparityRange, alike: float) -> _Line | None:
     """By what lies within the range; None where that does not tell it.
 
     alike: the least correlation.
     By Theil (1950) and Sen (1968): readings through glass, which one of both believes, have no say.
     """
-    seen = (to_host(one).ravel()[:: max(1, len(one.ravel()) // _SEEN)] for one in (answer, colour))
-    answers, colours = seen
+    every = max(1, answer.shape[0] * answer.shape[1] // _SEEN)
+    answers, colours = (to_host(one.ravel()[::every]) for one in (answer, colour))
     within = np.flatnonzero((answers > _FAR[0]) & (answers < _NEAR[0]))
     within = within[:: 1 + len(within) // _TELLING]
     x, y = colours[within], limits.disparity(answers[within])
