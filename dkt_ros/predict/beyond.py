@@ -34,6 +34,8 @@ _SEEN, _TELLING, _FEWEST = 20000, 500, 100
 _ALIKE = 0.7, 0.6
 """Correlation of both answers within the range: with less one of both has not understood it. To
 begin with, and while it is heard."""
+_LONGEST_PAUSE = 15
+"""Frames in which colour is not asked, after it was in vain several times in a row: 0, 1, 3, 7."""
 _SHARE, _OTHER = 0.1, 0.3
 """Of what is new in the scale, which noise moves and what lies far beyond with it; relative change
 of the nearest that is another scene's."""
@@ -55,6 +57,7 @@ class Beyond:
         self._asked = False, False
         self._line: _Line | None = None
         self._heard = False
+        self._vain = self._pause = 0
 
     def of(self, answer: Array, limits: DisparityRange, colour: Callable[[], Array]) -> Array:
         """The answer (H, W) in [0, 1] of the range, above or below where colour says so.
@@ -65,13 +68,19 @@ class Beyond:
         """
         near, far = self._asked = self._ends(answer)
         if not (near or far):
-            self._line, self._heard = None, False
+            self._line, self._heard, self._vain, self._pause = None, False, 0, 0
+            return answer
+        if self._pause:
+            self._pause -= 1
             return answer
         alone = colour()
         line = _line(answer, alone, limits, _ALIKE[self._heard])
         self._heard = line is not None
         if line is None:
+            self._pause = min(2**self._vain - 1, _LONGEST_PAUSE)
+            self._vain = min(self._vain + 1, 4)
             return answer
+        self._vain = 0
         self._line = line = _mean(self._line, line)
         width, low = limits.high - limits.low, limits.low
         on_scale = alone * (line.scale / width) + (line.shift - low) / width

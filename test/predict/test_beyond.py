@@ -181,6 +181,30 @@ def test_colour_that_is_barely_alike_does_not_come_and_go() -> None:
         assert np.median(found(heard, truth(), barely)[GLASS]) > 3.0
 
 
+def test_colour_that_is_in_vain_is_asked_ever_more_seldom_until_it_is_alike() -> None:
+    both, plain = Beyond(), shown(truth())
+    asked: list[int] = []
+    unlike = np.random.default_rng(1).random(SIZE).astype(np.float32)
+
+    def answer(frame: int, colour: np.ndarray) -> np.ndarray:
+        def ask() -> np.ndarray:
+            asked.append(frame)
+            return colour
+
+        return to_host(both.of(plain, LIMITS, ask))
+
+    for frame in range(45):
+        np.testing.assert_array_equal(answer(frame, unlike), plain)
+    assert asked == [0, 1, 3, 7, 15, 31]
+    depths = [np.median(answer(frame, of_colour(truth()))[GLASS]) for frame in range(45, 60)]
+    assert asked[6:] == list(range(47, 60))  # heard, and then at every frame
+    assert depths[1] == 1.0
+    assert min(depths[2:]) > 1.5
+    answer(60, unlike)
+    answer(61, of_colour(truth()))  # unlike but once
+    assert asked[-2:] == [60, 61]
+
+
 def test_noise_in_the_scale_does_not_make_glass_flicker() -> None:
     near, depths = Beyond(), []
     for seed in range(12):
