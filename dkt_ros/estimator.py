@@ -42,11 +42,12 @@ from dkt_ros.errors import DktError
 from dkt_ros.frames import Continuity, FlushReason, Frame
 from dkt_ros.fusion.colours import brightened
 from dkt_ros.fusion.config import DEPTHS, FusionConfig
-from dkt_ros.fusion.consistency import Consistency, ConsistencyConfig, Suspicion
+from dkt_ros.fusion.consistency import Consistency, ConsistencyConfig
 from dkt_ros.fusion.fused import Fused, Shares, Source
 from dkt_ros.fusion.fuser import Fuser
 from dkt_ros.fusion.readings import readings_alone
 from dkt_ros.fusion.registration import Seen
+from dkt_ros.fusion.suspicion import Suspicion
 from dkt_ros.predict.options import PredictorOptions
 from dkt_ros.predict.predictor import Prediction, Predictor, checked_answer
 
