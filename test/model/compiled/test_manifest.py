@@ -12,12 +12,9 @@ import numpy as np
 import pytest
 
 from dkt_ros.errors import DktError
-from dkt_ros.model.compiled.manifest import (
+from dkt_ros.model.compiled.manifest import GraphSpec, Manifest, System, TensorSpec
+from dkt_ros.model.compiled.request import (
     EngineRequest,
-    GraphSpec,
-    Manifest,
-    System,
-    TensorSpec,
     checkpoint_fingerprint,
     clip_fingerprint,
     differences,
