@@ -7,8 +7,6 @@ host.
 
 from __future__ import annotations
 
-import os
-import sys
 import threading
 import time
 from dataclasses import dataclass, field, fields, replace
@@ -19,7 +17,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from dkt_ros import snapshot
+from dkt_ros import forks, snapshot
 from dkt_ros.alignment.aligner import (
     Aligner,
     Alignment,
@@ -42,11 +40,12 @@ from dkt_ros.errors import DktError
 from dkt_ros.frames import Continuity, FlushReason, Frame
 from dkt_ros.fusion.colours import brightened
 from dkt_ros.fusion.config import DEPTHS, FusionConfig
-from dkt_ros.fusion.consistency import Consistency, ConsistencyConfig, Suspicion
+from dkt_ros.fusion.consistency import Consistency, ConsistencyConfig
 from dkt_ros.fusion.fused import Fused, Shares, Source
 from dkt_ros.fusion.fuser import Fuser
 from dkt_ros.fusion.readings import readings_alone
 from dkt_ros.fusion.registration import Seen
+from dkt_ros.fusion.suspicion import Suspicion
 from dkt_ros.predict.options import PredictorOptions
 from dkt_ros.predict.predictor import Prediction, Predictor, checked_answer
 
@@ -179,7 +178,7 @@ class DepthEstimator:
                 "load_predictor gives; load_estimator makes both"
             )
         check_type("config", config, EstimatorConfig | None)
-        _note_process()
+        forks.note_process()
         self.predictor = predictor
         self.config = config or EstimatorConfig()
         self.depth_range = (self.config.min_depth, self.config.max_depth)
@@ -227,7 +226,7 @@ class DepthEstimator:
             raise DktError(
                 f"frame of {described(frame)}: expected a Frame; frames_of makes them of arrays"
             )
-        _check_process(_threads())
+        forks.check_process()
         if not self._turn.acquire(blocking=False):
             raise DktError(
                 "another thread is within push(): expected one frame after the other, of one "
@@ -521,34 +520,8 @@ def load_estimator(
             f"{', '.join(known)}; what happens after the network is said by EstimatorConfig"
         )
     options = replace(options or PredictorOptions(), **changes)
-    _check_process(options.cpu_threads or _threads())
+    forks.check_process(options.cpu_threads)
     return DepthEstimator(load_predictor(options), config)
-
-
-_process: int | None = None
-
-
-def _note_process() -> None:
-    """Remembers the process in which estimators are, for those that are forked from it."""
-    global _process
-    _process = _process or os.getpid()
-
-
-def _threads() -> int:
-    """Of torch, where anything has imported it."""
-    torch = sys.modules.get("torch")
-    return 1 if torch is None else torch.get_num_threads()
-
-
-def _check_process(threads: int) -> None:
-    """Raises DktError where threads would be waited for that stayed in another process."""
-    if threads > 1 and _process not in (None, os.getpid()):
-        raise DktError(
-            f"process {os.getpid()} was forked from {_process}, which computes with several "
-            "threads, and would wait forever for threads that a fork does not copy: expected a "
-            "spawned process (multiprocessing.get_context('spawn')), or an estimator loaded in "
-            "the fork with cpu_threads=1"
-        )
 
 
 _THINNED = 160, 288

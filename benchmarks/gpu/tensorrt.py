@@ -32,13 +32,8 @@ from dkt_ros.model.backends import engine_network
 from dkt_ros.model.checkpoint import checkpoint_folder
 from dkt_ros.model.compiled.build import DTYPES, export_engine, update_plans
 from dkt_ros.model.compiled.fp8 import measure
-from dkt_ros.model.compiled.manifest import (
-    PRECISIONS,
-    EngineRequest,
-    GraphSpec,
-    checkpoint_fingerprint,
-    window_lengths,
-)
+from dkt_ros.model.compiled.manifest import PRECISIONS, GraphSpec, window_lengths
+from dkt_ros.model.compiled.request import EngineRequest, checkpoint_fingerprint
 from dkt_ros.model.compiled.self_check import TOLERANCE, graph_errors
 from dkt_ros.model.compiled.tensorrt_build import BuildOptions, build_plan, building_system
 from dkt_ros.model.compiled.tensorrt_module import target_system

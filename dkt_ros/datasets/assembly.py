@@ -97,14 +97,14 @@ class FrameAssembly:
         """Notes what makes the frame unusable; the text names the file."""
         self._problems.append(text)
 
-    def shrink_to(self, part: str) -> None:
-        """Brings parts that are a whole multiple of the given one's size down to it.
+    def shrink_to_depth(self) -> None:
+        """Brings parts that are a whole multiple of depth's size down to it.
 
         rgb by area; everything else by nearest neighbour, so that values are never mixed.
         """
-        if part not in self._parts:
+        if "depth" not in self._parts:
             return
-        height, width = self._parts[part].shape[:2]
+        height, width = self._parts["depth"].shape[:2]
         for name, array in self._parts.items():
             factor = array.shape[0] // height
             if factor > 1 and array.shape[:2] == (height * factor, width * factor):

@@ -93,7 +93,7 @@ class DredsClip(Clip):
         if with_normal:
             path = self._file(key, "_normal.exr")
             frame.load("normal", path, read_normal_exr_blender, optional=True)
-        frame.shrink_to("depth")
+        frame.shrink_to_depth()
         size = frame.size
         camera = None if size is None else self._parts.camera.scaled_to(size[1], size[0]).matrix
         return frame.finish(camera)

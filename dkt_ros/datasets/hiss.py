@@ -34,7 +34,7 @@ class HissClip(Clip):
         frame.load("rgb", color, read_rgb)
         frame.load_depth("depth", depth, read_exr_depth, _UNKNOWN)
         frame.load_depth("raw_depth", raw_depth, read_exr_depth, _UNKNOWN)
-        frame.shrink_to("depth")
+        frame.shrink_to_depth()
         size = frame.size
         return frame.finish(None if size is None else _CAMERA.scaled_to(size[1], size[0]).matrix)
 

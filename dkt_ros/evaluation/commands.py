@@ -125,7 +125,7 @@ def run_eval(args: argparse.Namespace) -> int:
     """Evaluates set by set, prints the tables, writes the JSON after each set."""
     import torch
 
-    from dkt_ros.evaluation.evaluate import summarise_sets
+    from dkt_ros.evaluation.evaluate import mean_summary
     from dkt_ros.evaluation.models import ALIGNMENTS, MAIN_ALIGNMENTS
     from dkt_ros.evaluation.networks import load_methods
     from dkt_ros.evaluation.report import (
@@ -189,7 +189,7 @@ def run_eval(args: argparse.Namespace) -> int:
         why = skipped if skipped.count else "no row has any depth; without raw depth take video"
         raise DktError(f"nothing could be measured with --align {args.align}: {why}")
     if len(reports) > 1:
-        total = summarise_sets([report.summary for report in reports])
+        total = mean_summary([report.summary for report in reports])
         title = (
             f"mean over {len(reports)} data sets, each counting once; what a set lacks is the mean "
             "of the others"

@@ -140,16 +140,11 @@ def summarise(results: Iterable[Result]) -> Summary:
     videos: dict[str, dict[str, Regions]] = {}
     for result in results:
         videos.setdefault(result.video, {})[result.method] = result.regions
-    return _mean(list(videos.values()))
+    return mean_summary(list(videos.values()))
 
 
-def summarise_sets(summaries: Sequence[Summary]) -> Summary:
-    """The mean over data sets, each counting once; those that lack a row are left out of it."""
-    return _mean(summaries)
-
-
-def _mean(parts: Sequence[Mapping[str, Regions]]) -> Summary:
-    """Over videos or sets, each counting once in the rows that it has."""
+def mean_summary(parts: Sequence[Mapping[str, Regions]]) -> Summary:
+    """The mean over videos or data sets, each counting once in the rows that it has."""
     methods = dict.fromkeys(method for part in parts for method in part)
     rows = {method: [part.get(method) for part in parts] for method in methods}
     return {m: mean_regions([row for row in rows[m] if row is not None]) for m in methods}

@@ -17,8 +17,8 @@ from dkt_ros.evaluation.evaluate import (
     Regions,
     Result,
     Summary,
+    mean_summary,
     method_name,
-    summarise_sets,
 )
 from dkt_ros.evaluation.judge import Figures
 from dkt_ros.evaluation.local_lines import LOCAL_LINES
@@ -282,7 +282,7 @@ def write_json(
     content = {
         **about,
         "complete": done,
-        "mean": _plain_summary(summarise_sets([report.summary for report in reports])),
+        "mean": _plain_summary(mean_summary([report.summary for report in reports])),
         "sets": [_plain_set(report) for report in reports],
     }
     write_whole(path, json.dumps(content, indent=1, allow_nan=False) + "\n")

@@ -9,10 +9,10 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from dkt_ros.fusion.consistency import Suspicion
 from dkt_ros.fusion.fill import LEAST_BETWEEN_M, without_fill, without_runs
 from dkt_ros.fusion.ramps import without_ramps
 from dkt_ros.fusion.speckles import without_speckles
+from dkt_ros.fusion.suspicion import Suspicion
 
 _MANY_SPECKLES = 0.02  # of the pixels
 

@@ -2,24 +2,21 @@
 
 In a node it runs in the executor thread, in the subscriptions' callbacks; decoding is left to
 whoever takes an observation. The same intake reads recordings. Whatever a message holds, it is
-dropped, counted and named, and the next one is looked at. What works but is likely wrong is a
-remark, which stands as long as the frames show it.
+dropped, counted and named, and the next one is looked at. What works but is likely wrong is left
+to remarks.py.
 """
 
 from __future__ import annotations
 
 import time
-from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
-from itertools import pairwise
 from typing import Protocol
 
 from dkt_ros.errors import DktError, place_of
 from dkt_ros.frames import NANOSECONDS_PER_SECOND, FlushReason, Frame
 from dkt_ros.geometry import Intrinsics
-from dkt_ros.messages.calibration import unlikely
 from dkt_ros.messages.compressed_images import COMPRESSED_OF_ANOTHER_SIZE
 from dkt_ros.messages.fields import (
     CameraInfo,
@@ -27,10 +24,8 @@ from dkt_ros.messages.fields import (
     MessageError,
     as_parameter,
     camera_info_to_intrinsics,
-    has_distortion,
     how_reduced,
     image_size,
-    moved_aside,
     of_images_as_sent,
     of_rectified_images,
     stamp_to_ns,
@@ -38,10 +33,8 @@ from dkt_ros.messages.fields import (
 from dkt_ros.messages.images import BitsOf, UsedBits, check_color, check_depth, told_bits
 from dkt_ros.messages.observation import Observation
 from dkt_ros.messages.pixels import ImageMessage, depth_of, is_raw, rgb_of
+from dkt_ros.messages.remarks import Remarks, Report
 from dkt_ros.messages.synchronizer import QUEUE_SIZE, Pair, Synchronizer
-from dkt_ros.wording import kind_of
-
-Report = Callable[[str, str], None]
 
 _INFO_OF_ANOTHER_SIZE = "camera_info of another size"
 _ANOTHER_SIZE = (_INFO_OF_ANOTHER_SIZE, COMPRESSED_OF_ANOTHER_SIZE)
@@ -51,16 +44,6 @@ _AS_BEFORE = (
     "yet, and these images cannot be used until it does; have it sent with each image."
 )
 ENCODING_CHANGED = "image encoding changed"
-REMEMBERED, MOST_TURNS = 8, 3
-"""Frames, and how often size or frame_id may change within them before it is remarked on."""
-MOST_REMARKS = 20
-"""Remarks are logged once each; a camera that invents frame_ids must not fill the memory."""
-CLOCK_TOLERANCE_S, RECORDING_S = 2.0, 86_400.0
-"""Stamps may differ from the node's clock by the first; older than the second they are a bag's."""
-OLDEST_S = 946_684_800.0
-"""Of 2000, before which nothing was recorded: earlier stamps count from when something began."""
-LEAST_ASIDE_M = 0.001
-"""Less beside another camera is none of a stereo pair."""
 
 
 class Settings(Protocol):
@@ -140,13 +123,12 @@ class Intake:
         self._time_jumps = 0
         self._last_ns: int | None = None
         self._epoch = 0
-        self._now_ns = now_ns
-        self._was_off = False
-        self._sizes: deque[tuple[int, int]] = deque(maxlen=REMEMBERED)
-        self._frames: deque[str] = deque(maxlen=REMEMBERED)
-        self._remarked: set[str] = set()
-        self.remarks: dict[str, str] = {}
-        """Cause -> what is likely wrong with the newest frame; replaced whole, read by others."""
+        self._remarks = Remarks(report, now_ns, how_to_set)
+
+    @property
+    def remarks(self) -> dict[str, str]:
+        """See Remarks.standing."""
+        return self._remarks.standing
 
     def apply(self, parameters: Settings) -> None:
         """Takes over the parameters that act at once."""
@@ -251,7 +233,9 @@ class Intake:
             check_depth(depth)
             _check_sizes((color.height, color.width), (depth.height, depth.width), intrinsics)
         self._follow_stream(color, depth, pair.color_stamp_ns)
-        self._remark(color.header.frame_id, depth.header.frame_id, info, intrinsics, pair)
+        frame_ids = (color.header.frame_id, depth.header.frame_id)
+        rectified = self._parameters.rectified
+        self._remarks.look(frame_ids, info, intrinsics, rectified, pair.color_stamp_ns)
         size = (intrinsics.height, intrinsics.width)
         return Observation(
             partial(
@@ -265,7 +249,7 @@ class Intake:
             ),
             pair.color_stamp_ns,
             size,
-            of_images_as_sent(of_rectified_images(info) if self._parameters.rectified else info),
+            of_images_as_sent(of_rectified_images(info) if rectified else info),
             self._epoch,
             pair.color.arrived_s,
         )
@@ -301,125 +285,6 @@ class Intake:
             self._bits, self._stream = UsedBits(), (self._epoch, size)
         return told_bits(color, self._bits) if is_raw(color) else self._bits
 
-    def _remark(
-        self,
-        color_frame: str,
-        depth_frame: str,
-        info: CameraInfo,
-        intrinsics: Intrinsics,
-        pair: Pair[_Arrival, _Arrival],
-    ) -> None:
-        """Names what works but is likely wrong."""
-        remarks: dict[str, str] = {}
-        if not color_frame:
-            remarks["frame_id"] = (
-                "color/image has no frame_id: expected the camera's optical frame. Planners "
-                "cannot place this depth; set the frame in the camera's driver."
-            )
-        elif color_frame.startswith("/"):
-            remarks["frame_id"] = (
-                f"color/image has frame_id '{color_frame}': expected no slash before it. TF "
-                "look-ups for this depth will fail, for tf2 refuses such names; take the slash "
-                "away in the camera's driver."
-            )
-        elif depth_frame != color_frame:
-            remarks["frame_id"] = (
-                f"depth/image has frame_id '{depth_frame}', color/image '{color_frame}': expected "
-                "depth registered to colour, in colour's frame. Ignore this if it is registered; "
-                "otherwise map depth/image to the registered topic (RealSense: "
-                "align_depth.enable:=true and aligned_depth_to_color/image_raw)."
-            )
-        info_frame = info.header.frame_id
-        if color_frame and info_frame not in ("", color_frame):
-            remarks["camera_info frame_id"] = (
-                f"color/camera_info has frame_id '{info_frame}', color/image '{color_frame}': "
-                "expected the calibration of the same camera. Map color/camera_info to the topic "
-                "beside color/image."
-            )
-        if not self._parameters.rectified and has_distortion(info):
-            remarks["distortion"] = (
-                f"color/camera_info has {info.distortion_model or 'unnamed'} distortion, which "
-                "dkt/points leaves out. If the images are rectified, "
-                f"{self._how_to_set(True)}: P is theirs, not K. Else rectify them (image_proc) "
-                "where their borders matter."
-            )
-        if text := unlikely(intrinsics):
-            remarks["calibration"] = text + self._other_matrix(info)
-        elif fault := _projection_fault(info):
-            remarks["projection"] = (
-                f"color/camera_info has {fault}, and so has dkt/camera_info: whoever reads P there "
-                "(RViz, image_geometry, depth_image_proc) cannot use it, or puts points in wrong "
-                "places. Have the camera's driver fill P, with K's numbers for raw images."
-            )
-        if (aside_m := moved_aside(info)) > LEAST_ASIDE_M:
-            remarks["stereo"] = (
-                f"P of color/camera_info has an offset (Tx, Ty) of {aside_m:.3f} m, as of the "
-                "second camera of a stereo pair: expected none, as of the first. If "
-                f"'{color_frame}' is the first camera's frame, dkt/points are displaced by as "
-                "much: map both images and camera_info to the first camera. Ignore this if the "
-                "frame is this camera's own."
-            )
-        self._sizes.append((info.width, info.height))
-        if _turns(self._sizes) >= MOST_TURNS:
-            first, *others = (f"{width}x{height}" for width, height in sorted(set(self._sizes)))
-            remarks["image size"] = (
-                f"images of {first} and {' and '.join(others)} come by turns: expected one size. "
-                "Is color/image published by more than one camera?"
-            )
-        self._frames.append(color_frame)
-        if _turns(self._frames) >= MOST_TURNS:
-            names = " and ".join(f"'{name}'" for name in sorted(set(self._frames)))
-            remarks["frame_ids"] = (
-                f"color/image has frame_id {names} by turns: expected that of one camera. Is it "
-                "published by more than one, or do two come through a relay or a player?"
-            )
-        off = self._clock_remark(pair.color_stamp_ns)
-        # The first image of a bag that starts anew may come before its clock.
-        if off is not None and self._was_off:
-            remarks["clock"] = off
-        self._was_off = off is not None
-        for cause, text in remarks.items():
-            # A clock that drifts, or a bag that is played slowly, has another number each second.
-            if (kind := kind_of(text)) not in self._remarked and len(self._remarked) < MOST_REMARKS:
-                self._remarked.add(kind)
-                self._report(cause, text)
-        self.remarks = remarks
-
-    def _other_matrix(self, info: CameraInfo) -> str:
-        """What to do where the other matrix is like a camera's; "" where it is not."""
-        otherwise = not self._parameters.rectified
-        try:
-            other = camera_info_to_intrinsics(info, otherwise)
-        except MessageError:
-            return ""
-        if unlikely(other):
-            return ""
-        return (
-            f" Its {'P' if otherwise else 'K'} is like a camera's: {self._how_to_set(otherwise)} "
-            "if that is what the images are."
-        )
-
-    def _clock_remark(self, stamp_ns: int) -> str | None:
-        now_ns = self._now_ns() if self._now_ns else 0
-        age_s = (now_ns - stamp_ns) / NANOSECONDS_PER_SECOND
-        if now_ns == 0 or abs(age_s) <= CLOCK_TOLERANCE_S:
-            return None
-        if age_s >= RECORDING_S and (stamp_s := stamp_ns / NANOSECONDS_PER_SECOND) < OLDEST_S:
-            return (
-                f"color/image is stamped in {time.gmtime(stamp_s).tm_year}: such stamps count from "
-                "when the camera, its machine or a simulation began, and TF look-ups for this "
-                "depth will fail. Have the driver stamp with system time, or set use_sim_time for "
-                "a simulation or its bag."
-            )
-        if age_s >= RECORDING_S:
-            return None
-        return (
-            f"color/image is stamped {abs(round(age_s))} s {'before' if age_s > 0 else 'after'} "
-            "the node's clock: TF look-ups for this depth will fail. Set the clocks of both "
-            "machines (chrony), have the driver stamp with system time, or set use_sim_time for a "
-            "bag."
-        )
-
     def _count_drops(self) -> None:
         dropped = self.synchronizer.dropped
         for cause, number in dropped.items():
@@ -443,27 +308,8 @@ def _decode(
     return Frame(rgb, raw_depth, intrinsics, stamp_ns, color.header.frame_id)
 
 
-def _projection_fault(info: CameraInfo) -> str:
-    """What is wrong with P, which many readers take though images are raw; "" for nothing."""
-    try:
-        camera = camera_info_to_intrinsics(info, rectified=True)
-    except MessageError:
-        return f"P[0]={info.p[0]:g} and P[5]={info.p[5]:g}"
-    if unlikely(camera):
-        return (
-            f"fx={camera.fx:g} fy={camera.fy:g} cx={camera.cx:g} cy={camera.cy:g} in P, which are "
-            f"no camera's of {camera.width}x{camera.height} images"
-        )
-    return ""
-
-
 def _encoding(message: ImageMessage) -> str:
     return str(message.encoding if is_raw(message) else message.format)
-
-
-def _turns(values: Iterable[object]) -> int:
-    """How often one differs from the one before."""
-    return sum(one != other for one, other in pairwise(values))
 
 
 def _other_size(color: tuple[int, int], depth: tuple[int, int]) -> str:

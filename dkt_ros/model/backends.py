@@ -96,13 +96,8 @@ def load_network(request: Request, on_progress: Progress = no_progress) -> Loade
 
 def _load_engine(request: Request, on_progress: Progress) -> Loaded:
     from dkt_ros.model.canvas import working_size
-    from dkt_ros.model.compiled.manifest import (
-        EngineRequest,
-        Manifest,
-        checkpoint_fingerprint,
-        require_match,
-        window_lengths,
-    )
+    from dkt_ros.model.compiled.manifest import Manifest, window_lengths
+    from dkt_ros.model.compiled.request import EngineRequest, checkpoint_fingerprint, require_match
     from dkt_ros.model.compiled.self_check import require_accurate
     from dkt_ros.model.info import CheckpointInfo
 

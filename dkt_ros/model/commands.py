@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import argparse
-import math
 import sys
 from typing import Any
 
-from dkt_ros.arguments import DTYPES, path, positive
+from dkt_ros.arguments import DTYPES, finite, path, positive
 from dkt_ros.errors import DktError
 from dkt_ros.model.info import TASKS
 
@@ -118,10 +117,7 @@ def _say(line: str) -> None:
 
 def number(text: str) -> float:
     """A finite number other than 0."""
-    try:
-        value = float(text)
-    except ValueError:
-        value = 0.0
-    if not math.isfinite(value) or value == 0:
+    value = finite(text)
+    if value == 0:
         raise argparse.ArgumentTypeError(f"{text!r} is no number other than 0")
     return value

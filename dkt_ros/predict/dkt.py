@@ -11,7 +11,7 @@ from torch import Tensor
 
 from dkt_ros.arrays import Array
 from dkt_ros.frames import FlushReason
-from dkt_ros.model.canvas import Canvas, auto_size, working_size
+from dkt_ros.model.canvas import Canvas, auto_size
 from dkt_ros.model.condition import DisparityRange, pictures
 from dkt_ros.model.info import CheckpointInfo
 from dkt_ros.model.sampler import initial_noise
@@ -109,8 +109,7 @@ class DktPredictor(Predictor):
 
     def network_size(self, height: int, width: int) -> tuple[int, int]:
         """(height, width) of what the network computes for such a camera: rounded, not portrait."""
-        requested = self.requested_size(height, width)
-        return working_size((height, width), requested, self.network.size_multiple)
+        return self.canvas(height, width).size
 
     def canvas(self, height: int, width: int) -> Canvas:
         """The network's view of pictures of this size."""

@@ -162,7 +162,7 @@ def _contents(written: tuple[tuple[Path, int, int], ...]) -> str:
 
 @lru_cache(maxsize=4)
 def _fingerprint(folder: Path, _written: tuple[tuple[int, int], ...]) -> str:
-    from dkt_ros.model.compiled.manifest import checkpoint_fingerprint
+    from dkt_ros.model.compiled.request import checkpoint_fingerprint
 
     return checkpoint_fingerprint(folder)
 

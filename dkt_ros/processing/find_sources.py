@@ -18,17 +18,15 @@ from dkt_ros.errors import DktError
 from dkt_ros.files import PARTIAL, natural_order, shown
 from dkt_ros.processing.bag_source import BagSource
 from dkt_ros.processing.outcome import Outcome, ProcessingError
-from dkt_ros.processing.picture_sources import (
+from dkt_ros.processing.picture_sources import ClipSource, FolderSource, is_picture_folder
+from dkt_ros.processing.source import Source, SourceOptions
+from dkt_ros.processing.video_sources import (
     VIDEOS,
     ArraySource,
-    ClipSource,
-    FolderSource,
     VideoSource,
     files_beside,
     is_clip_file,
-    is_picture_folder,
 )
-from dkt_ros.processing.source import Source, SourceOptions
 from dkt_ros.wording import one_line
 
 _log = logging.getLogger(__name__)

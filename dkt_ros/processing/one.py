@@ -25,18 +25,15 @@ from dkt_ros.files import (
     StorageError,
     flush,
     only_process,
-    sha256,
     storage_error,
     write_whole,
 )
-from dkt_ros.fusion.weights import refiner_state
 from dkt_ros.messages.fields import MessageError
-from dkt_ros.predict.load import network_state, resolve_device
 from dkt_ros.processing.bag_output import BagOutput, parts_folder
 from dkt_ros.processing.figures import frame_figures, plain, score
 from dkt_ros.processing.file_outputs import write_file
 from dkt_ros.processing.find_sources import SUMMARY, Recording
-from dkt_ros.processing.maker import code_state
+from dkt_ros.processing.made_of import MadeOf
 from dkt_ros.processing.messages import messages_of, typestore
 from dkt_ros.processing.options import ProcessOptions
 from dkt_ros.processing.outcome import Outcome, ProcessingError
@@ -44,13 +41,10 @@ from dkt_ros.processing.previews import Previews
 from dkt_ros.processing.run_state import RunState
 from dkt_ros.processing.seal import is_sealed, seal
 from dkt_ros.processing.source import PassedMessage, Pending, Source
-from dkt_ros.versions import own_version as version
 
 Progress = Callable[[str, int, int], None]
 """progress(recording, frames done, frames in all)."""
 
-_States = dict[str, tuple[str | None, str]]
-"""What tells that something has changed that outputs depend on, and how one was made before."""
 FRAMES, PREVIEWS, BAG = "frames.jsonl", "previews", "bag"
 _STATE = "state.json"
 _LONGEST_PART_S = 300.0
@@ -71,27 +65,21 @@ def process_one(
     goes on where this one came to.
     """
     final = output / recording.name
-    states = _states(recording, options, output)
-    done = _earlier(final, recording, options, states)
+    made_of = MadeOf.of(recording, options, output)
+    done = _earlier(final, made_of)
     if done is not None:
         return done
     busy = f"{final} is being made by another process; leave it to that"
     try:
         with only_process(_lock_of(output, recording), busy):
             try:
-                done = _sealed(final, recording, options, states)
+                done = _sealed(final, made_of)
                 if done is not None:
                     return done
-                states |= _maker_states(options)
-                _check_partial(final, recording, options, states)
-                same = _same(recording, options, states)
+                made_of = made_of.by_this_code()
+                _check_partial(final, made_of)
                 source = recording.open(options.source)
-
-                def is_as_before() -> bool:
-                    now = recording.state(output, options.source)
-                    return now in (None, states["recording_state"][0])
-
-                return _Run(source, same, options, final, load(), progress, is_as_before).run()
+                return _Run(source, made_of, final, load(), progress).run()
             except OSError as error:
                 raise storage_error(final, error) from error
     except (StorageError, BusyError) as error:
@@ -125,9 +113,7 @@ def discard(final: Path) -> None:
         raise storage_error(final, error) from error
 
 
-def _earlier(
-    final: Path, recording: Recording, options: ProcessOptions, states: _States
-) -> dict[str, Any] | None:
+def _earlier(final: Path, made_of: MadeOf) -> dict[str, Any] | None:
     """The summary of an output that is whole, noting what else made it; None: there is none."""
     if not final.exists():
         return None
@@ -137,52 +123,20 @@ def _earlier(
             Outcome.OUTPUT_EXISTS,
             f"{final} exists and is no output of `dkt process`; choose another --output",
         )
-    _check_same(final, found, recording, options, states)
+    made_of.check(final, found)
     others = [
-        f"it was made {how}; --overwrite makes it anew"
-        for name, (state, how) in _maker_states(options).items()
-        if found.get(name) not in (None, state)
+        f"it was made {how}; --overwrite makes it anew" for how in made_of.other_makers(found)
     ]
     return {**found, "notes": [*found.get("notes", ()), *others], "already_there": True}
 
 
-def _check_partial(
-    final: Path, recording: Recording, options: ProcessOptions, states: _States
-) -> None:
+def _check_partial(final: Path, made_of: MadeOf) -> None:
     """Raises ProcessingError where a run of something else came some way, which is kept."""
     folder = _partial_of(final)
     with suppress(OSError, ValueError, KeyError, TypeError):
         state = json.loads((folder / _STATE).read_text())
         found = {**state["same"], "options": state.get("options")}
-        _check_same(folder, found, recording, options, states)
-
-
-def _check_same(
-    folder: Path,
-    found: dict[str, Any],
-    recording: Recording,
-    options: ProcessOptions,
-    states: _States,
-) -> None:
-    if found.get("origin") != recording.origin:
-        raise ProcessingError(
-            Outcome.OUTPUT_EXISTS,
-            f"{folder} is of {found.get('origin')}, not of {recording.origin}; choose another "
-            "--output, or --overwrite",
-        )
-    if found.get("fingerprint") != options.fingerprint:
-        raise ProcessingError(
-            Outcome.OUTPUT_EXISTS,
-            f"{folder} was made with other options{options.unlike(found.get('options'))}; choose "
-            "another --output, or --overwrite",
-        )
-    for name, (state, how) in states.items():
-        # What is gone, and an output that does not tell, have nothing to compare.
-        if state is not None and found.get(name) not in (None, state):
-            raise ProcessingError(
-                Outcome.OUTPUT_EXISTS,
-                f"{folder} was made {how}; --overwrite makes it anew, or choose another --output",
-            )
+        made_of.check(folder, found)
 
 
 def _summary_of(folder: Path) -> dict[str, Any] | None:
@@ -194,47 +148,7 @@ def _summary_of(folder: Path) -> dict[str, Any] | None:
     return found if isinstance(found, dict) and "fingerprint" in found else None
 
 
-def _same(recording: Recording, options: ProcessOptions, states: _States) -> dict[str, str | None]:
-    """What an earlier run must have in common with this one, to be gone on from."""
-    return {
-        "origin": recording.origin,
-        "fingerprint": options.fingerprint,
-        **{name: state for name, (state, _) in states.items()},
-    }
-
-
-def _states(recording: Recording, options: ProcessOptions, output: Path) -> _States:
-    network, camera = options.predictor, options.source.intrinsics
-    of_network = f"the checkpoint {network.checkpoint}".strip()
-    if network.predictor != "dkt":
-        of_network = f"the predictor {network.predictor} or {of_network}"
-    files = {
-        "recording_state": (recording.state(output, options.source), str(recording.path)),
-        "network_state": (network_state(network), of_network),
-    }
-    if refiner := options.estimator.fusion.weights:
-        files["refiner_state"] = (refiner_state(refiner), f"the refiner {refiner}")
-    if camera is not None and Path(camera).is_file():
-        files["camera_state"] = (sha256(Path(camera))[:16], camera)
-    return {
-        name: (state, f"with what {what} held before it changed")
-        for name, (state, what) in files.items()
-    }
-
-
-def _maker_states(options: ProcessOptions) -> _States:
-    """Of what makes it: the same must go on with it; what is whole may be of another."""
-    device = resolve_device(options.predictor.device)
-    return {
-        "version": (version(), f"by another version of dkt_ros than {version()}"),
-        "code_state": (code_state(), "by other code or weights of dkt_ros, numpy, torch or OpenCV"),
-        "computed_on": (device, f"on another device than {device} (--device)"),
-    }
-
-
-def _sealed(
-    final: Path, recording: Recording, options: ProcessOptions, states: _States
-) -> dict[str, Any] | None:
+def _sealed(final: Path, made_of: MadeOf) -> dict[str, Any] | None:
     """Makes the output of what a run left that was killed at its very end; None: there is none.
 
     Raises ProcessingError where it is of something else, which is kept.
@@ -243,7 +157,7 @@ def _sealed(
     summary = _summary_of(folder)
     if summary is None:
         return None
-    _check_same(folder, summary, recording, options, states)
+    made_of.check(folder, summary)
     _seal(folder, final)
     return {**summary, "already_there": True}
 
@@ -271,17 +185,13 @@ class _Run:
     def __init__(
         self,
         source: Source,
-        same: dict[str, str | None],
-        options: ProcessOptions,
+        made_of: MadeOf,
         final: Path,
         estimator: DepthEstimator,
         progress: Progress,
-        as_before: Callable[[], bool],
     ) -> None:
-        """as_before: whether the recording's files are what they were when it was opened."""
-        self._as_before = as_before
-        self._source, self._options, self._final = source, options, final
-        self._same = same
+        self._made_of, self._same, self._options = made_of, made_of.same, made_of.options
+        self._source, self._final = source, final
         self._estimator, self._progress = estimator, progress
         self._folder = _partial_of(final)
         self._started = time.monotonic()
@@ -291,7 +201,7 @@ class _Run:
         self._resumed_at = self._state.frames
         self._earlier_s = self._state.elapsed_s
         self._bag = None
-        if options.bag:
+        if self._options.bag:
             self._bag = BagOutput(self._folder / BAG, final.name, typestore(), self._state.parts)
         self._previews = Previews(self._folder / PREVIEWS, self._state.previews)
         self._figures = (self._folder / FRAMES).open("ab")
@@ -463,7 +373,7 @@ class _Run:
 
     def _summary(self) -> dict[str, Any]:
         state, source, predictor = self._state, self._source, self._estimator.predictor
-        if not self._as_before():
+        if not self._made_of.recording_stays():
             source.remarks.append(
                 "it has changed since it was opened: is it still recorded? What came later may be "
                 "missing; --overwrite makes it anew when it is whole"

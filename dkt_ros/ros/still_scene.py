@@ -50,12 +50,8 @@ def show_one_view(before: Float32, now: Float32) -> bool:
 
 
 def changed_share(before: Float32, now: Float32) -> float:
-    """Share of the pixels (H, W) known in both whose depth changed by more than noise.
-
-    Of a large picture few are looked at.
-    """
-    step = 1 + math.isqrt(now.size // _TELLS)
-    change = np.abs(now[::step, ::step] / before[::step, ::step] - 1)
+    """Share of the pixels (H, W) known in both whose depth changed by more than noise."""
+    change = np.abs(_change(before, now))
     known = np.count_nonzero(np.isfinite(change))
     return np.count_nonzero(change > _NOISE) / max(known, 1)
 
@@ -63,12 +59,17 @@ def changed_share(before: Float32, now: Float32) -> float:
 def approached(before: Float32, now: Float32) -> float:
     """By how much depth (H, W) changed as a whole, relative: below 0 where the camera came nearer.
 
-    Noise of single pixels is no part of it. Of a large picture few are looked at.
+    Noise of single pixels is no part of it.
     """
-    step = 1 + math.isqrt(now.size // _TELLS)
-    change = now[::step, ::step] / before[::step, ::step] - 1
+    change = _change(before, now)
     known = change[np.isfinite(change)]
     return float(np.median(known)) if known.size else 0.0
+
+
+def _change(before: Float32, now: Float32) -> Float32:
+    """Relative; of a large picture few pixels are looked at."""
+    step = 1 + math.isqrt(now.size // _TELLS)
+    return np.asarray(now[::step, ::step] / before[::step, ::step] - 1, np.float32)
 
 
 def _median_of_known(values: Float32) -> Float32:

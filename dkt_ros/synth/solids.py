@@ -52,16 +52,16 @@ def box(random: np.random.Generator) -> Shape:
     """A block, or a box without a lid."""
     x, y, z = random.uniform((0.025, 0.025, 0.03), (0.07, 0.05, 0.11))
     if random.random() < 0.5:
-        return _prism("box", [(x, y, 0.0), (x, y, z)])
+        return _prism([(x, y, 0.0), (x, y, z)])
     wall = random.uniform(0.002, 0.004)
     rings = [(x, y, 0.0), (x, y, z), (x - wall, y - wall, z), (x - wall, y - wall, wall * 1.5)]
-    return _prism("box", rings, open_top=True)
+    return _prism(rings, open_top=True)
 
 
-def _prism(family: str, rings: list[tuple[float, float, float]], open_top: bool = False) -> Shape:
+def _prism(rings: list[tuple[float, float, float]], open_top: bool = False) -> Shape:
     vertices, faces = stack(rings)
     outline = np.array([(float(np.hypot(x, y)), z) for x, y, z in rings])
-    return Shape(family, vertices, faces, outline, round=False, open=open_top)
+    return Shape("box", vertices, faces, outline, round=False, open=open_top)
 
 
 def lens(random: np.random.Generator) -> Shape:

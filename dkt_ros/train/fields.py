@@ -12,7 +12,7 @@ import os
 import re
 import types
 import typing
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal, TypeVar, Union
 
@@ -78,11 +78,13 @@ def read_recipe(
     return path, content
 
 
-def load(kind: type[T], name: str | Path, shipped: Path, changes: Sequence[str] = ()) -> T:
-    """The dataclass that read_recipe's content makes; DktError names the file and the field."""
+def load(
+    make: Callable[[Any], T], name: str | Path, shipped: Path, changes: Sequence[str] = ()
+) -> T:
+    """What is made of read_recipe's content; DktError names the file and the field."""
     path, content = read_recipe(name, shipped, changes)
     try:
-        return build(kind, content)
+        return make(content)
     except DktError as error:
         raise DktError(f"{path}: {error}") from error
 

@@ -18,7 +18,7 @@ from dkt_ros.errors import DktError
 from dkt_ros.model.checkpoint import EMBEDDED, checkpoint_folder
 from dkt_ros.model.info import CheckpointInfo
 from dkt_ros.train.data.config import DATA_FIELDS, DataConfig, parse_data
-from dkt_ros.train.fields import RECIPES, above_zero, at_least, build, convert, read_recipe, shares
+from dkt_ros.train.fields import RECIPES, above_zero, at_least, build, convert, load, shares
 from dkt_ros.train.lora import LoraShape
 from dkt_ros.train.objective import Objective
 from dkt_ros.wording import NAME, is_name
@@ -140,11 +140,7 @@ def load_recipe(name: str | Path, changes: Sequence[str] = ()) -> Recipe:
     changes: `field=value` each, put over the file's values (`lora.rank=16`). Raises DktError naming
     the file and the field.
     """
-    path, content = read_recipe(name, RECIPES, changes)
-    try:
-        return parse_recipe(content)
-    except DktError as error:
-        raise DktError(f"{path}: {error}") from error
+    return load(parse_recipe, name, RECIPES, changes)
 
 
 def parse_recipe(content: Any) -> Recipe:

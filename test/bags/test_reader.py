@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import gzip
 import re
 import shutil
@@ -15,6 +14,7 @@ from typing import Any
 import numpy as np
 import pytest
 import yaml
+from fixtures.folders import contents, disk_full
 from rosbags.interfaces import (
     Qos,
     QosDurability,
@@ -425,11 +425,8 @@ def test_no_room_to_expand_it_is_no_damage(
     (tmp_path / "bag/bag_1.mcap.zstd").write_bytes(zstd.compress(file.read_bytes()))
     (tmp_path / "bag/metadata.yaml").unlink()
 
-    def full(**_words: str) -> str:
-        raise OSError(errno.ENOSPC, "No space left on device")
-
     assert count(tmp_path / "bag") > count(file)
-    monkeypatch.setattr("dkt_ros.bags.reader.mkdtemp", full)
+    monkeypatch.setattr("dkt_ros.bags.reader.mkdtemp", disk_full)
     with pytest.raises(StorageError, match=r"bag_1\.mcap\.zstd takes more: .* set TMPDIR"):
         BagReader(tmp_path / "bag")
     with pytest.raises(StorageError):  # of which dkt process has a status
@@ -545,9 +542,9 @@ def test_messages_in_a_write_ahead_log_count(tmp_path: Path, frames: list[Labell
     for ending in ("", "-wal"):
         shutil.copy(f"{source}{ending}", crashed / f"crashed_0.db3{ending}")
     database.close()
-    before = {p.name: p.read_bytes() for p in crashed.iterdir()}
+    before = contents(crashed)
     assert count(crashed) == 2 * rows
-    assert {p.name: p.read_bytes() for p in crashed.iterdir()} == before
+    assert contents(crashed) == before
 
 
 @pytest.mark.parametrize("compress", [True, False])

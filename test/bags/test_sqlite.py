@@ -9,6 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from fixtures.folders import contents
 from fixtures.recorded_frames import times
 from rosbags.rosbag2 import StoragePlugin
 from rosbags.rosbag2 import Writer as Rosbag2Writer
@@ -136,9 +137,9 @@ def test_what_a_killed_recorder_was_writing_costs_itself_alone(tmp_path: Path) -
     path = recorded(tmp_path / "bag", range(1, 21), nothing)
     subprocess.run([sys.executable, "-c", KILLED, str(path)], check=True)
     assert path.with_name(f"{path.name}-journal").stat().st_size > 0
-    before = {one.name: one.read_bytes() for one in path.parent.iterdir()}
+    before = contents(path.parent)
     assert set(range(1, 21)) <= set(times(path)[0])
-    assert {one.name: one.read_bytes() for one in path.parent.iterdir()} == before
+    assert contents(path.parent) == before
 
 
 def test_a_write_ahead_log_that_cannot_be_read_is_told(tmp_path: Path) -> None:

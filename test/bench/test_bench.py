@@ -8,8 +8,6 @@ import shutil
 import signal
 import subprocess
 import sys
-import time
-from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -21,6 +19,7 @@ import pytest
 pytest.importorskip("mujoco", reason="physics needs MuJoCo (pip install 'dkt_ros[grasp]')")
 
 from fixtures.grasp_scenes import Box, depth_of, view
+from fixtures.waiting import eventually
 
 from dkt_ros.bench.attempts import Record, try_grasp
 from dkt_ros.bench.commands import _append, read_records
@@ -148,12 +147,12 @@ def test_what_renders_ends_with_the_command_and_leaves_no_half(tmp_path: Path) -
     def halves() -> list[Path]:
         return list(tmp_path.glob("scenes/*.partial"))
 
-    wait_until(lambda: len(halves()) == 2)
+    eventually(lambda: len(halves()) == 2, 300.0)
     renderers = children_of(bench.pid)
     assert len(renderers) == 2
     bench.terminate()
     assert bench.wait() == -signal.SIGTERM
-    wait_until(lambda: not any(map(is_alive, renderers)))
+    eventually(lambda: not any(map(is_alive, renderers)), 300.0)
     assert halves() == []
 
 
@@ -172,13 +171,6 @@ def stat_of(file: Path) -> list[str]:
         return file.read_text().rpartition(")")[2].split()
     except OSError:
         return []
-
-
-def wait_until(done: Callable[[], bool]) -> None:
-    limit = time.monotonic() + 300
-    while not done():
-        assert time.monotonic() < limit
-        time.sleep(0.05)
 
 
 def test_depth_in_files_and_a_planner_of_ones_own(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import json
 from pathlib import Path
 
@@ -10,6 +9,7 @@ import cv2
 import numpy as np
 import pytest
 from fixtures import dataset_trees as trees
+from fixtures.commands import run
 
 from dkt_ros.datasets import layout
 from dkt_ros.datasets.check import Progress, check_dataset
@@ -18,17 +18,14 @@ from dkt_ros.datasets.registry import open_dataset
 from dkt_ros.errors import DktError
 
 
-def run(*arguments: str | Path) -> int:
-    parser = argparse.ArgumentParser()
-    add_commands(parser.add_subparsers(required=True))
-    args = parser.parse_args(["data", "check", *map(str, arguments)])
-    return int(args.run(args))
+def check(*words: str | Path) -> int:
+    return run(["data", "check", *words], add_commands)
 
 
 def test_a_sound_set(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     trees.clearpose_scene(tmp_path / "d/set1/scene1")
     trees.clearpose_scene(tmp_path / "d/set1/scene5", frames=4)
-    assert run(tmp_path / "d", "--json", tmp_path / "report.json") == 0
+    assert check(tmp_path / "d", "--json", tmp_path / "report.json") == 0
     out = capsys.readouterr().out.splitlines()
     assert out[0] == f"{tmp_path}/d: clearpose, 2 clips"
     assert out[-1] == "everything fits"
@@ -64,7 +61,7 @@ def test_every_bad_file_is_named(tmp_path: Path, capsys: pytest.CaptureFixture[s
     for path in scene.glob("000004-*"):
         path.unlink()
     trees.truncate(scene / "metadata.mat")
-    assert run(tmp_path, "--json", tmp_path / "report.json") == 1
+    assert check(tmp_path, "--json", tmp_path / "report.json") == 1
     out = capsys.readouterr().out
     report = json.loads((tmp_path / "report.json").read_text())
     expected = [
@@ -92,7 +89,7 @@ def test_nothing_but_the_report_is_on_stdout(
     path = tmp_path / "train/00001/0001_normal.exr"
     trees.write_grey_exr(path, np.random.default_rng(0).random((48, 80)))
     trees.truncate(path)
-    assert run(tmp_path) == 1
+    assert check(tmp_path) == 1
     lines = capsys.readouterr().out.splitlines()
     assert lines[1].startswith(f"{path}: truncated or damaged EXR")
     assert [line.split()[0] for line in lines[2:]] == ["split", "train", "1"]
@@ -183,7 +180,7 @@ def test_progress_ends_at_the_whole(tmp_path: Path) -> None:
 
 def test_no_data_set_is_an_error_of_its_own(tmp_path: Path) -> None:
     with pytest.raises(DktError, match="holds no data set"):
-        run(tmp_path)
+        check(tmp_path)
 
 
 def test_a_report_that_cannot_be_written_is_named_before_anything_is_read(
@@ -193,13 +190,13 @@ def test_a_report_that_cannot_be_written_is_named_before_anything_is_read(
     monkeypatch.setattr("dkt_ros.datasets.check.check_dataset", None)
     (tmp_path / "file").touch()
     with pytest.raises(DktError, match=r"file/r\.json: cannot be written"):
-        run(tmp_path, "--json", tmp_path / "file/r.json")
+        check(tmp_path, "--json", tmp_path / "file/r.json")
 
 
 @pytest.mark.parametrize("count", ["0", "-3", "many"])
 def test_counts_are_checked(tmp_path: Path, count: str, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit):
-        run(tmp_path, f"--sample={count}")
+        check(tmp_path, f"--sample={count}")
     assert "is no integer of at least 1" in capsys.readouterr().err
 
 
@@ -219,7 +216,7 @@ def test_a_folder_that_cannot_be_listed_is_named_and_the_rest_is_read(
         return listed(path)
 
     monkeypatch.setattr(layout, "list_folder", refuses)
-    assert run(tmp_path) == 1
+    assert check(tmp_path) == 1
     out = capsys.readouterr().out.splitlines()
     assert out[0] == f"{tmp_path}: clearpose, 1 clip"
     assert out[1] == f"{tmp_path}/set1/scene2: cannot be listed (Permission denied)"

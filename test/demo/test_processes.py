@@ -6,12 +6,11 @@ import os
 import signal
 import subprocess
 import sys
-import time
-from collections.abc import Callable
 from pathlib import Path
 from xml.etree import ElementTree
 
 import pytest
+from fixtures.waiting import eventually
 
 from demo.processes import ProcessGroup, local_dds_environment
 from dkt_ros.errors import DktError
@@ -99,7 +98,7 @@ with ProcessGroup(Path({str(tmp_path)!r}), {{}}) as group:
     )
     assert parent.stdout is not None
     child = int(parent.stdout.readline())
-    wait_until(lambda: "up" in (tmp_path / "child.log").read_text())
+    eventually(lambda: "up" in (tmp_path / "child.log").read_text())
     parent.send_signal(signal.SIGINT)
     _, errors = parent.communicate(timeout=60)
     assert "KeyboardInterrupt" in errors
@@ -120,10 +119,3 @@ def test_fast_dds_gets_its_profile_under_the_name_it_looks_for(
     assert int(segment.text or 0) > 2 * 1280 * 720 * 32
     addresses = [node.text for node in profile.iter() if node.tag.endswith("address")]
     assert addresses == ["127.0.0.1"]
-
-
-def wait_until(done: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + 60
-    while not done():
-        assert time.monotonic() < deadline
-        time.sleep(0.02)

@@ -16,8 +16,8 @@ from dkt_ros.evaluation.evaluate import (
     Result,
     evaluate_video,
     mean_regions,
+    mean_summary,
     summarise,
-    summarise_sets,
 )
 from dkt_ros.evaluation.judge import Figures
 from dkt_ros.evaluation.models import ALIGNMENTS
@@ -250,9 +250,9 @@ def test_videos_count_alike_and_so_do_sets() -> None:
     first = summarise([result("a", 0.1), result("b", 0.3)])
     second = summarise([result("c", 0.8)])
     assert first["m"]["all"].rel == pytest.approx(0.2)
-    assert summarise_sets([first, second])["m"]["all"].rel == pytest.approx(0.5)
+    assert mean_summary([first, second])["m"]["all"].rel == pytest.approx(0.5)
     lone = {"other": first["m"]}
-    assert summarise_sets([lone, second])["m"]["all"].rel == pytest.approx(0.8)
+    assert mean_summary([lone, second])["m"]["all"].rel == pytest.approx(0.8)
 
 
 def test_live_and_exact_are_means_over_the_same_videos() -> None:
@@ -281,7 +281,7 @@ def test_live_and_exact_are_means_over_the_same_videos() -> None:
     summary = summarise([result for part in parts for result in part])
     for row in ("dkt live, video", shared):
         assert summary[row]["all"].rel == pytest.approx((rel[0][row] + rel[2][row]) / 2)
-    over_sets = summarise_sets([summarise(part) for part in parts])
+    over_sets = mean_summary([summarise(part) for part in parts])
     for name, regions in summary.items():
         assert over_sets[name]["all"].rel == pytest.approx(regions["all"].rel, nan_ok=True)
 

@@ -13,15 +13,20 @@ from dkt_ros.alignment.aligner import Aligner
 from dkt_ros.fusion.fused import Fused
 from dkt_ros.fusion.fuser import Fuser
 from dkt_ros.geometry import nearest_fill
-from dkt_ros.train.fusion.frames import checkpoint_predictor
+from dkt_ros.train.fusion.frames import Predict, checkpoint_predictor
 
 SCENES = (0, 1)
 
 
 @pytest.fixture(scope="module")
-def frames(shared_folder: Path) -> list[GlassFrame]:
-    """The D435's scenes with the embedded checkpoint's disparity."""
-    predict, _ = checkpoint_predictor()
+def predict() -> Predict:
+    """The embedded checkpoint's disparity."""
+    return checkpoint_predictor()[0]
+
+
+@pytest.fixture(scope="module")
+def frames(shared_folder: Path, predict: Predict) -> list[GlassFrame]:
+    """The D435's scenes with that disparity."""
     read = read_frames(shared_folder / "cleargrasp_d435")
     parts = [vars(frame) | {"disparity": predict(frame.rgb, frame.raw)} for frame in read]
     return [GlassFrame(**values) for values in parts]
@@ -49,12 +54,13 @@ def test_off_the_glass_as_good_as_the_sensor(
 
 
 @pytest.mark.parametrize("scene", SCENES)
-def test_readings_that_lie_apart_are_not_passed_over(frames: list[GlassFrame], scene: int) -> None:
+def test_readings_that_lie_apart_are_not_passed_over(
+    frames: list[GlassFrame], predict: Predict, scene: int
+) -> None:
     """Every fourth pixel alone, as of a sensor registered to a picture of four times its size."""
     frame = frames[scene]
     few = np.full_like(frame.raw, np.nan)
     few[1::4, 2::4] = frame.raw[1::4, 2::4]
-    predict, _ = checkpoint_predictor()
     apart = GlassFrame(**vars(frame) | {"raw": few, "disparity": predict(frame.rgb, few)})
     depth = fuse(apart).depth
     assert frame.rel(depth, ~frame.glass) <= 0.006

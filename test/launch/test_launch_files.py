@@ -9,14 +9,12 @@ import shutil
 import signal
 import subprocess
 import sys
-import time
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from fixtures.waiting import PATIENCE_S, eventually
 
 FOLDER = Path(__file__).parent
-PATIENCE_S = 60.0
 
 
 @pytest.mark.roslaunch
@@ -137,16 +135,17 @@ def test_processes_end_with_launch_however_it_ends(
     started = re.compile(r"\[(\w+)-\d\]: process started with pid \[(\d+)\]")
     pids: list[str] = []
     try:
-        until(lambda: len(started.findall(log.read_text())) == 2, log)
+        eventually(lambda: len(started.findall(log.read_text())) == 2, told=log.read_text)
         names, pids = map(list, zip(*started.findall(log.read_text()), strict=True))
         niceness = os.nice(0) + len(prefix)
-        until(
-            lambda: {os.getpriority(os.PRIO_PROCESS, int(pid)) for pid in pids} == {niceness}, log
+        eventually(
+            lambda: {os.getpriority(os.PRIO_PROCESS, int(pid)) for pid in pids} == {niceness},
+            told=log.read_text,
         )
         assert names == ["dkt_node", "dkt_planner"]
         process.send_signal(number)
         process.wait(PATIENCE_S)
-        until(lambda: not any(map(is_alive, pids)), log)
+        eventually(lambda: not any(map(is_alive, pids)), told=log.read_text)
     finally:
         process.kill()
         for pid in filter(is_alive, pids):
@@ -194,13 +193,6 @@ def is_alive(pid: str) -> bool:
         return "State:\tZ" not in Path(f"/proc/{pid}/status").read_text()
     except FileNotFoundError:
         return False
-
-
-def until(condition: Callable[[], bool], log: Path) -> None:
-    deadline = time.monotonic() + PATIENCE_S
-    while not condition():
-        assert time.monotonic() < deadline, log.read_text()
-        time.sleep(0.1)
 
 
 @pytest.mark.roslaunch

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import gc
 import importlib.resources
 import resource
@@ -13,6 +12,7 @@ import cv2
 import numpy as np
 import pytest
 import torch
+from fixtures.commands import run
 from fixtures.original_files import write_original_files
 from fixtures.tiny_checkpoint import make_tiny_checkpoint
 
@@ -30,13 +30,7 @@ from dkt_ros.predict.stream import LivePredictor
 
 
 def dkt(*words: str | Path) -> int:
-    """Runs a subcommand in this process; a DktError passes through."""
-    parser = argparse.ArgumentParser(prog="dkt")
-    subparsers = parser.add_subparsers(required=True)
-    add_commands(subparsers)
-    add_predict(subparsers)
-    args = parser.parse_args([str(word) for word in words])
-    return int(args.run(args))
+    return run(words, add_commands, add_predict)
 
 
 @pytest.fixture

@@ -271,14 +271,14 @@ def test_a_run_is_gone_on_from_by_what_began_it_alone(
     with pytest.raises(KeyboardInterrupt):
         processed(bag, options, tmp_path, interrupt)
     with pytest.MonkeyPatch.context() as patched:
-        patched.setattr(f"dkt_ros.processing.one.{changed}", lambda *_words: "other")
+        patched.setattr(f"dkt_ros.processing.made_of.{changed}", lambda *_words: "other")
         with pytest.raises(ProcessingError, match=f"scene.partial was made {words}") as error:
             processed(bag, options, tmp_path)
         assert error.value.outcome is Outcome.OUTPUT_EXISTS
         assert (tmp_path / "scene.partial" / "state.json").exists()
     assert processed(bag, options, tmp_path)["resumed_at_frame"] == 4
     with pytest.MonkeyPatch.context() as patched:
-        patched.setattr(f"dkt_ros.processing.one.{changed}", lambda *_words: "other")
+        patched.setattr(f"dkt_ros.processing.made_of.{changed}", lambda *_words: "other")
         there = processed(bag, options, tmp_path)
         assert there["already_there"], "what is whole stays"
         assert [note.partition(";")[0] for note in there["notes"] if words in note]

@@ -26,7 +26,7 @@ from rclpy.action import ActionClient
 from sensor_msgs.msg import Image, RegionOfInterest
 
 from dkt_ros.alignment.aligner import AlignmentState
-from dkt_ros.fusion.consistency import REMEDIES, Suspicion
+from dkt_ros.fusion.suspicion import REMEDIES, Suspicion
 from dkt_ros.geometry import Intrinsics
 from dkt_ros.messages.fields import camera_info_to_intrinsics
 from dkt_ros.ros.capture import Capture

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -14,6 +13,7 @@ pytest.importorskip("dkt_ros.srv", reason="needs the generated services: make bu
 import rclpy
 from dkt_ros.action import CaptureDepth as CaptureDepthAction
 from dkt_ros.srv import CaptureDepth
+from fixtures.waiting import spin_until
 from fixtures.workshop import Workshop
 from rclpy.action import ActionClient
 from rclpy.executors import SingleThreadedExecutor
@@ -21,7 +21,6 @@ from rclpy.executors import SingleThreadedExecutor
 from dkt_ros.ros.node import DktNode
 
 pytestmark = pytest.mark.ros
-PATIENCE_S = 60.0
 NAME = "/dkt/capture_depth"
 
 
@@ -55,29 +54,23 @@ def test_a_request_ends_with_the_last_who_could_have_sent_it(
     executor.add_node(node)
     executor.add_node(planner)
 
-    def spin_until(condition: Callable[[], Any]) -> None:
-        deadline = time.monotonic() + PATIENCE_S
-        while not condition():
-            assert time.monotonic() < deadline
-            executor.spin_once(timeout_sec=0.05)
-
     clients: list[Any]
     try:
         if kind == "service":
             clients = [planner.create_client(CaptureDepth, name) for _ in range(2)]
-            spin_until(lambda: all(client.service_is_ready() for client in clients))
+            spin_until(executor, lambda: all(client.service_is_ready() for client in clients))
             clients[0].call_async(CaptureDepth.Request(frames=64, timeout=600.0))
         else:
             clients = [ActionClient(planner, CaptureDepthAction, name) for _ in range(2)]
-            spin_until(lambda: all(client.server_is_ready() for client in clients))
+            spin_until(executor, lambda: all(client.server_is_ready() for client in clients))
             clients[0].send_goal_async(CaptureDepthAction.Goal(frames=64, timeout=600.0))
-        spin_until(lambda: node._captures.is_wanted)
+        spin_until(executor, lambda: node._captures.is_wanted)
         for client, is_wanted in zip(clients, (True, False), strict=True):
             client.destroy() if kind == "action" else planner.destroy_client(client)
             for _ in range(10):
                 executor.spin_once(timeout_sec=0.05)
             if not is_wanted:
-                spin_until(lambda: not node._captures.is_wanted)
+                spin_until(executor, lambda: not node._captures.is_wanted)
             assert node._captures.is_wanted == is_wanted
     finally:
         planner.destroy_node()

@@ -5,7 +5,6 @@ from __future__ import annotations
 import itertools
 import sys
 import threading
-import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import ModuleType
@@ -18,6 +17,7 @@ pytest.importorskip("dkt_ros.msg", reason="needs the generated messages: make bu
 
 import rclpy
 from diagnostic_msgs.msg import DiagnosticStatus
+from fixtures.waiting import PATIENCE_S, spin_until
 from fixtures.workshop import Workshop
 from lifecycle_msgs.msg import Transition
 from lifecycle_msgs.srv import ChangeState, GetState
@@ -39,7 +39,6 @@ from dkt_ros.ros.topics import OUTPUTS
 from dkt_ros.ros.worker import InferenceWorker, WorkerState
 
 pytestmark = pytest.mark.ros
-PATIENCE_S = 60.0
 SUCCESS, FAILURE = TransitionCallbackReturn.SUCCESS, TransitionCallbackReturn.FAILURE
 CLASHING = "qos_overrides./depth/image.subscription.reliability:=sometimes"
 
@@ -396,10 +395,7 @@ class Managed:
         self.spin_until(lambda: self._get.service_is_ready() and self._change.service_is_ready())
 
     def spin_until(self, condition: Callable[[], Any]) -> None:
-        deadline = time.monotonic() + PATIENCE_S
-        while not condition():
-            assert time.monotonic() < deadline
-            self._executor.spin_once(timeout_sec=0.05)
+        spin_until(self._executor, condition)
 
     def request(self, **transition: Any) -> Any:
         return self._change.call_async(ChangeState.Request(transition=Transition(**transition)))

@@ -14,6 +14,7 @@ pytest.importorskip("dkt_ros.msg", reason="needs the generated messages: make bu
 
 import rclpy
 from builtin_interfaces.msg import Time
+from fixtures.waiting import PATIENCE_S, spin_until
 from fixtures.workshop import Workshop
 from rclpy.executors import SingleThreadedExecutor
 from rclpy.node import Node
@@ -28,7 +29,6 @@ from dkt_ros.ros.planner import DktPlanner
 from dkt_ros.ros.qos import Paced
 
 pytestmark = pytest.mark.ros
-PATIENCE_S = 60.0
 
 
 def test_another_node_of_its_name_is_counted(node: DktNode) -> None:
@@ -152,11 +152,11 @@ class Watched:
         self.said += self._capfd.readouterr().err
 
     def spin_until(self, enough: Callable[[], bool]) -> None:
-        deadline = time.monotonic() + PATIENCE_S
-        while not enough():
-            assert time.monotonic() < deadline
-            self.executor.spin_once(timeout_sec=0.05)
+        def heard() -> bool:
             self.said += self._capfd.readouterr().err
+            return enough()
+
+        spin_until(self.executor, heard)
 
 
 @pytest.fixture(params=["dkt_node", "dkt_planner"])

@@ -26,7 +26,7 @@ from sensor_msgs.msg import CameraInfo, CompressedImage, Image, RegionOfInterest
 from dkt_ros.alignment.aligner import Alignment, AlignmentState
 from dkt_ros.estimator import DepthEstimate
 from dkt_ros.frames import FlushReason, Frame
-from dkt_ros.fusion.consistency import REMEDIES, Suspicion
+from dkt_ros.fusion.suspicion import REMEDIES, Suspicion
 from dkt_ros.model.live_options import PRESETS
 from dkt_ros.predict.predictor import Predictor, PredictorInfo
 from dkt_ros.ros.capture import Capture

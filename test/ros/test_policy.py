@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 import warnings
 import xml.etree.ElementTree as ElementTree
 from pathlib import Path
@@ -15,13 +14,13 @@ pytest.importorskip("dkt_ros.msg", reason="needs the generated messages: make bu
 
 import rclpy
 from fixtures.three_processes import NodeProcess, closing
+from fixtures.waiting import PATIENCE_S, eventually
 from fixtures.workshop import Workshop
 
 from dkt_ros.ros.node import DktNode
 from dkt_ros.ros.policy import policy
 
 pytestmark = pytest.mark.ros
-PATIENCE_S = 60.0
 POLICY = Path(__file__).resolve().parents[2] / "config" / "security" / "dkt_node.policy.xml"
 NO_SECURITY = "built with security"
 OPTIONAL = {
@@ -146,10 +145,10 @@ def test_a_node_lives_in_its_enclave(
     """Until it looks for its checkpoint; what it makes later is made of the same table."""
     words = ("--enclave", "/dkt_node", "-p", "checkpoint:=/nowhere")
     with closing(secured(keystore, tmp_path / "log", monkeypatch, *words)) as node:
-        deadline = time.monotonic() + PATIENCE_S
-        while node.process.poll() is None and "cannot configure" not in node.output():
-            assert time.monotonic() < deadline, node.output()
-            time.sleep(0.1)
+        eventually(
+            lambda: node.process.poll() is not None or "cannot configure" in node.output(),
+            told=node.output,
+        )
         if NO_SECURITY in node.output():
             pytest.skip("needs a middleware that was built with security")
         assert node.interrupt() == 0

@@ -20,6 +20,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from fixtures.commands import parsed
 
 pytest.importorskip("bpy", reason="rendering needs Blender as a module (pip install bpy)")
 
@@ -60,9 +61,7 @@ def options(folder: Path, **changes: Any) -> GenerateOptions:
 
 
 def parse(words: str) -> argparse.Namespace:
-    parser = argparse.ArgumentParser()
-    commands.add_commands(parser.add_subparsers())
-    return parser.parse_args(words.split())
+    return parsed(words.split(), commands.add_commands)
 
 
 def members(path: Path, ending: str) -> list[bytes]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import json
 import re
 import shutil
@@ -16,6 +15,7 @@ import pytest
 import yaml
 from accelerate import Accelerator
 from fixtures import dataset_trees as trees
+from fixtures.commands import run
 from fixtures.training_scenes import write_scene
 
 import dkt_ros.train.run as run_module
@@ -34,10 +34,7 @@ from dkt_ros.train.recipe import parse_recipe
 
 
 def dkt(*words: str) -> int:
-    parser = argparse.ArgumentParser()
-    add_commands(parser.add_subparsers())
-    args = parser.parse_args(words)
-    return int(args.run(args))
+    return run(words, add_commands)
 
 
 @pytest.fixture

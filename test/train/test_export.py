@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from fixtures.folders import contents
 from fixtures.train_process import run_small, small_recipe
 
 from dkt_ros.errors import DktError
@@ -27,14 +28,6 @@ OWN: dict[str, Any] = {
     "objective": {"kind": "one_step"},
     "lora": {"rank": 8, "targets": ["self_attn.q", "ffn.0"]},
 }
-
-
-def contents(folder: Path) -> dict[str, bytes]:
-    return {
-        str(path.relative_to(folder)): path.read_bytes()
-        for path in folder.rglob("*")
-        if path.is_file()
-    }
 
 
 @pytest.fixture(scope="module")

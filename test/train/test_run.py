@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import multiprocessing
 import os
 import re
@@ -21,6 +20,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from fixtures.folders import disk_full
 from fixtures.latent_source import FixedLatents
 from fixtures.train_process import run_apart, run_small, small_recipe
 from fixtures.training_scenes import write_scene
@@ -197,12 +197,9 @@ def test_a_result_that_cannot_be_written_says_what_is_left(
     shutil.copytree(whole, output)
     shutil.rmtree(output / "checkpoint")
 
-    def full(*_: object) -> None:
-        raise OSError(errno.ENOSPC, "No space left on device")
-
     recipe = small_recipe(tiny_checkpoint, ema=0.9)
     with monkeypatch.context() as patch:
-        patch.setattr(export_module, "write_with", full)
+        patch.setattr(export_module, "write_with", disk_full)
         with pytest.raises(DktError, match=r"No space left.*step-00000008, continue .* --resume"):
             run_small(recipe, output, resume=True)
     run_small(recipe, output, resume=True)
@@ -422,7 +419,7 @@ def spoil_loss(step: int, batch: LatentBatch) -> None:
 
 def fill_disk(step: int, batch: LatentBatch) -> None:
     if step == 4:
-        raise OSError(errno.ENOSPC, "No space left on device")
+        disk_full()
 
 
 @pytest.mark.parametrize(
@@ -459,7 +456,7 @@ def test_a_disk_that_fills_up_while_a_state_is_written(
         calls.append(file)
         if len(calls) == 2:
             file.write(b"half")
-            raise OSError(errno.ENOSPC, "No space left on device")
+            disk_full()
         original(content, file)
 
     monkeypatch.setattr(torch, "save", save)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from pathlib import Path
@@ -10,6 +9,7 @@ from typing import Any
 
 import pytest
 import torch
+from fixtures.folders import contents, disk_full
 
 from dkt_ros.errors import DktError
 from dkt_ros.train.states import STATE_FILE, States, read_state
@@ -21,10 +21,6 @@ def write(folder: Path, value: float = 1.0) -> None:
     state = {"done": 1, "weights": {"w": torch.full((50_000,), value)}}
     with (folder / STATE_FILE).open("wb") as file:
         torch.save({**state, "optimizer": {}, "recipe": {}, "base": ""}, file)
-
-
-def contents(folder: Path) -> dict[str, bytes]:
-    return {str(f.relative_to(folder)): f.read_bytes() for f in folder.rglob("*") if f.is_file()}
 
 
 def test_the_newest_few_stay(tmp_path: Path) -> None:
@@ -56,7 +52,7 @@ def test_a_full_disk_leaves_the_last_good_state(tmp_path: Path) -> None:
 
     def fails(folder: Path) -> None:
         (folder / STATE_FILE).write_bytes(b"half of it")
-        raise OSError(errno.ENOSPC, "No space left on device")
+        disk_full()
 
     with pytest.raises(DktError, match=r"step 2 .*No space left.*last good state is .*step-0+1,"):
         states.save(2, fails)
@@ -78,15 +74,12 @@ def test_a_write_that_the_system_cuts_short(
 
 
 def test_what_a_run_goes_on_from_is_named_where_the_best_cannot_be_saved(tmp_path: Path) -> None:
-    def full(folder: Path) -> None:
-        raise OSError(errno.ENOSPC, "No space left on device")
-
     states = States(tmp_path / "states", keep=2)
     best = States(tmp_path / "best", keep=1, resumed=states)
     states.save(9, lambda folder: None)
     best.save(4, lambda folder: None)
     with pytest.raises(DktError, match=r"to .*best .*last good state is .*states/step-0+9,"):
-        best.save(10, full)
+        best.save(10, disk_full)
 
 
 def test_what_a_kill_left_behind_is_no_state(tmp_path: Path) -> None:

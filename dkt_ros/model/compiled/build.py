@@ -22,18 +22,17 @@ from dkt_ros.model.compiled.manifest import (
     MANIFEST_FILE,
     STEP,
     WEIGHTS_FILE,
-    EngineRequest,
     GraphSpec,
     Manifest,
     System,
     by,
     changed_files,
-    differences,
     plan_whole,
     step_name,
 )
 from dkt_ros.model.compiled.network import write_constants
 from dkt_ros.model.compiled.onnx_export import check_file, export, graph_writer, import_onnx
+from dkt_ros.model.compiled.request import EngineRequest, differences
 from dkt_ros.model.compiled.self_check import write_checks
 from dkt_ros.model.fast_network import FastNetwork
 from dkt_ros.progress import Progress

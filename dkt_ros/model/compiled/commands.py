@@ -17,17 +17,19 @@ from dkt_ros.errors import DktError
 from dkt_ros.model.checkpoint import checkpoint_folder
 from dkt_ros.model.compiled.manifest import (
     PRECISIONS,
-    EngineRequest,
     Manifest,
     System,
     by,
     changed_files,
+    plan_whole,
+    window_lengths,
+)
+from dkt_ros.model.compiled.request import (
+    EngineRequest,
     checkpoint_fingerprint,
     clip_fingerprint,
     in_words,
-    plan_whole,
     system_differences,
-    window_lengths,
 )
 from dkt_ros.model.info import CheckpointInfo
 from dkt_ros.model.latent_frames import images_of

@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from dkt_ros.errors import DktError
 from dkt_ros.model.canvas import Canvas
 from dkt_ros.model.checkpoint import load_checkpoint
-from dkt_ros.model.compiled.manifest import EngineRequest
+from dkt_ros.model.compiled.request import EngineRequest
 from dkt_ros.model.latent_frames import chunk_spans, pad_chunk
 from dkt_ros.model.sampler import initial_noise, sample
 from dkt_ros.model.streaming_vae import Stream, StreamingEncoder

@@ -28,9 +28,9 @@ from dkt_ros.model.compiled.manifest import (
     GraphSpec,
     Manifest,
     by,
-    in_words,
     step_name,
 )
+from dkt_ros.model.compiled.request import in_words
 from dkt_ros.model.sampler import TRAIN_TIMESTEPS, sigmas
 from dkt_ros.model.streaming_vae import Caches, Stream
 from dkt_ros.wording import counted

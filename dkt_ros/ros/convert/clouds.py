@@ -27,9 +27,8 @@ from dkt_ros.geometry import (
     inside,
     known_points,
     remove_flying_pixels,
-    remove_outliers,
-    voxel_downsample,
 )
+from dkt_ros.point_filters import remove_outliers, voxel_downsample
 
 _LOOKED_AT = 2000
 """Points of a cloud before all of them: in most there is one among so few."""

@@ -112,7 +112,7 @@ def _pretrain(
     from tqdm import tqdm
 
     from dkt_ros.errors import DktError
-    from dkt_ros.model.compiled.manifest import checkpoint_fingerprint
+    from dkt_ros.model.compiled.request import checkpoint_fingerprint
     from dkt_ros.train.fusion.frames import FrameFolder, checkpoint_predictor
     from dkt_ros.train.sensor import BETTER
 

@@ -7,10 +7,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
 from dkt_ros.checks import check
-from dkt_ros.train.fields import RECIPES, at_least, load, multiples, shares
+from dkt_ros.train.fields import RECIPES, at_least, build, load, multiples, shares
 from dkt_ros.train.sensor import BETTER
 from dkt_ros.train.small import SmallConfig
 
@@ -145,9 +146,9 @@ def load_config(name: str | Path, changes: Sequence[str] = ()) -> FusionTraining
 
     Raises DktError naming the file and the field.
     """
-    return load(FusionTrainingConfig, name, RECIPES / "pretrain-fusion", changes)
+    return load(partial(build, FusionTrainingConfig), name, RECIPES / "pretrain-fusion", changes)
 
 
 def load_matcher_config(name: str | Path, changes: Sequence[str] = ()) -> MatcherTrainingConfig:
     """The same of a matcher's."""
-    return load(MatcherTrainingConfig, name, RECIPES / "pretrain-matcher", changes)
+    return load(partial(build, MatcherTrainingConfig), name, RECIPES / "pretrain-matcher", changes)

@@ -7,12 +7,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
 from dkt_ros.checks import check
 from dkt_ros.model.info import CONDITIONS, CheckpointInfo
 from dkt_ros.model.latent_frames import FRAMES_PER_LATENT, latents_of
-from dkt_ros.train.fields import RECIPES, above_zero, at_least, load, multiples, shares
+from dkt_ros.train.fields import RECIPES, above_zero, at_least, build, load, multiples, shares
 from dkt_ros.train.small import SmallConfig
 
 SHORTEST_CLIP = 1 + FRAMES_PER_LATENT
@@ -202,4 +203,4 @@ def load_config(name: str | Path, changes: Sequence[str] = ()) -> NanoConfig:
 
     Raises DktError naming the file and the field.
     """
-    return load(NanoConfig, name, RECIPES / "pretrain", changes)
+    return load(partial(build, NanoConfig), name, RECIPES / "pretrain", changes)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import json
 import shlex
 import shutil
@@ -14,6 +13,7 @@ import numpy as np
 import pytest
 import torch
 from fixtures import dataset_trees as trees
+from fixtures.commands import parsed, run
 
 from dkt_ros.cli import main
 from dkt_ros.errors import DktError
@@ -157,16 +157,13 @@ def test_tensorrt_wants_a_gpu(tiny_checkpoint: Path, tiny_engine: Path) -> None:
 def test_dkt_predict_takes_an_engine(
     tmp_path: Path, tiny_checkpoint: Path, tiny_engine: Path
 ) -> None:
-    parser = argparse.ArgumentParser()
-    add_predict(parser.add_subparsers())
     np.savez(tmp_path / "clip.npz", rgb=video(9, (40, 60)))
     flags = ["--window=2", "--overlap=1", f"--input={tmp_path}/clip.npz"]
     results: list[np.ndarray] = []
     for more in (["--size=32x48"], ["--backend=onnxruntime", f"--engine={tiny_engine}"]):
         output = tmp_path / f"{len(results)}.npz"
         words = ["predict", f"--checkpoint={tiny_checkpoint}", f"--output={output}", *flags, *more]
-        args = parser.parse_args(words)
-        assert args.run(args) == 0
+        assert run(words, add_predict) == 0
         with np.load(output) as content:
             results.append(content["disparity"])
     np.testing.assert_allclose(results[0], results[1], atol=1e-3)
@@ -196,21 +193,15 @@ def test_dkt_eval_measures_an_engine_beside_torch(
 def test_the_command_that_dkt_predict_names_asks_for_its_windows(
     tmp_path: Path, tiny_checkpoint: Path, tiny_engine: Path
 ) -> None:
-    parser = argparse.ArgumentParser()
-    subparsers = parser.add_subparsers()
-    add_predict(subparsers)
-    add_commands(subparsers)
     np.savez(tmp_path / "clip.npz", rgb=video(9))
     words = ["--window=2", "--overlap=1", f"--input={tmp_path}/clip.npz", "--steps=3"]
     words += [f"--checkpoint={tiny_checkpoint}", f"--output={tmp_path}/out.npz"]
     words += ["--backend=onnxruntime", f"--engine={tiny_engine}"]
-    args = parser.parse_args(["predict", *words])
     with pytest.raises(DktError, match="number of steps is 2, expected 3") as error:
-        args.run(args)
+        run(["predict", *words], add_predict)
     command = str(error.value).partition("run `")[2].rstrip("`")
-    built = _request(
-        parser.parse_args(shlex.split(command)[1:]), CheckpointInfo.read(tiny_checkpoint)
-    )
+    args = parsed(shlex.split(command)[1:], add_commands)
+    built = _request(args, CheckpointInfo.read(tiny_checkpoint))
     assert (built.windows, built.steps) == ((2,), 3)
 
 
@@ -284,9 +275,7 @@ class TestNode:
         with pytest.raises(DktError) as error:
             load_network(wanted)
         command = str(error.value).partition("run `")[2].rstrip("`")
-        parser = argparse.ArgumentParser()
-        add_commands(parser.add_subparsers())
-        args = parser.parse_args(shlex.split(command)[1:])
+        args = parsed(shlex.split(command)[1:], add_commands)
         built = _request(args, CheckpointInfo.read(tiny_checkpoint))
         assert {frames for frames, _ in wanted.windows} <= set(built.windows)
         assert args.onnx_only

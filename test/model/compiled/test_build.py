@@ -12,13 +12,8 @@ import pytest
 from dkt_ros.errors import DktError
 from dkt_ros.files import sha256
 from dkt_ros.model.compiled.build import update_graphs, update_plans
-from dkt_ros.model.compiled.manifest import (
-    EngineRequest,
-    GraphSpec,
-    Manifest,
-    System,
-    differences,
-)
+from dkt_ros.model.compiled.manifest import GraphSpec, Manifest, System
+from dkt_ros.model.compiled.request import EngineRequest, differences
 from dkt_ros.model.info import CheckpointInfo
 
 HERE = System("NVIDIA L4", "8.9", "10.8.0.43")

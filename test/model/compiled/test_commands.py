@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import json
 import re
 import shutil
@@ -15,6 +14,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from fixtures.commands import run
 from safetensors.torch import load_file, save_file
 
 from dkt_ros.errors import DktError
@@ -25,11 +25,8 @@ from dkt_ros.model.compiled.graphs import Traceable
 from dkt_ros.model.compiled.manifest import Manifest, plan_whole
 
 
-def run(*words: object) -> int:
-    parser = argparse.ArgumentParser()
-    add_commands(parser.add_subparsers(required=True))
-    args = parser.parse_args(["engine", *map(str, words)])
-    return int(args.run(args))
+def dkt_engine(*words: object) -> int:
+    return run(["engine", *words], add_commands)
 
 
 def trust(engine: Path, name: str) -> None:
@@ -55,7 +52,7 @@ def test_what_is_up_to_date_is_left_alone(
     tiny_checkpoint: Path, copy: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     before = {file: file.stat().st_mtime_ns for file in copy.iterdir()}
-    assert run(*build_words(tiny_checkpoint, copy)) == 0
+    assert dkt_engine(*build_words(tiny_checkpoint, copy)) == 0
     assert {file: file.stat().st_mtime_ns for file in copy.iterdir()} == before
     out, err = capsys.readouterr()
     assert "up to date" in err
@@ -63,7 +60,7 @@ def test_what_is_up_to_date_is_left_alone(
 
 
 def test_check(tiny_checkpoint: Path, copy: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert run("check", copy, "--checkpoint", tiny_checkpoint) == 0
+    assert dkt_engine("check", copy, "--checkpoint", tiny_checkpoint) == 0
     out = capsys.readouterr().out
     assert "windows of 1, 2 latent frames; 2 steps" in out
     assert "differs" not in out
@@ -78,7 +75,7 @@ def test_check_names_what_is_missing_or_changed_and_another_checkpoint(
     other = Path(shutil.copytree(tiny_checkpoint, tmp_path / "other"))
     info = json.loads((other / "dkt.json").read_text())
     (other / "dkt.json").write_text(json.dumps(info | {"sigma_shift": 3.0}))
-    assert run("check", copy, "--checkpoint", other) == 2
+    assert dkt_engine("check", copy, "--checkpoint", other) == 2
     out = capsys.readouterr().out
     assert "embed_rgb.onnx is missing" in out
     assert "weights.bin has SHA-256" in out
@@ -103,7 +100,9 @@ def test_flags_that_do_not_go_together(
 ) -> None:
     output = tmp_path / "engine"
     with pytest.raises(DktError, match=message):
-        run("build", "--checkpoint", tiny_checkpoint, "--output", output, "--onnx-only", *words)
+        dkt_engine(
+            "build", "--checkpoint", tiny_checkpoint, "--output", output, "--onnx-only", *words
+        )
     assert not output.exists()
 
 
@@ -115,12 +114,12 @@ def test_a_disk_that_is_full(
 
     monkeypatch.setattr(build, "export_engine", fail)
     with pytest.raises(DktError, match=r"engine .* cannot be made: .*No space left"):
-        run(*build_words(tiny_checkpoint, tmp_path / "engine"))
+        dkt_engine(*build_words(tiny_checkpoint, tmp_path / "engine"))
 
 
 def test_no_checkpoint(tmp_path: Path) -> None:
     with pytest.raises(DktError, match="no dkt checkpoint"):
-        run("build", "--checkpoint", tmp_path, "--onnx-only")
+        dkt_engine("build", "--checkpoint", tmp_path, "--onnx-only")
 
 
 @pytest.mark.parametrize("size", ["480", "0x16", "480x832x3", "-1x5"])
@@ -128,7 +127,7 @@ def test_sizes_are_two_numbers(
     tiny_checkpoint: Path, size: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     with pytest.raises(SystemExit):
-        run("build", "--checkpoint", tiny_checkpoint, f"--size={size}")
+        dkt_engine("build", "--checkpoint", tiny_checkpoint, f"--size={size}")
     assert "such as 480x832" in capsys.readouterr().err
 
 
@@ -140,7 +139,7 @@ def test_without_tensorrt_nothing_is_exported(
         monkeypatch.setitem(sys.modules, name, None)
     output = tmp_path / "engine"
     with pytest.raises(DktError, match=r"TensorRT cannot be loaded.*--onnx-only"):
-        run("build", "--checkpoint", tiny_checkpoint, "--output", output, *flags)
+        dkt_engine("build", "--checkpoint", tiny_checkpoint, "--output", output, *flags)
     assert not output.exists()
 
 
@@ -158,7 +157,7 @@ def test_plans_are_built_ahead_of_time(
     words = ["build", "--checkpoint", tiny_checkpoint, "--size", "32x48", "--output", output]
     words += ["--preset", "exact", "--frames", 1, 9, "--steps", 2, "--precision", "fp8"]
     words += ["--calibrate", tmp_path / "clip.npz"]
-    assert run(*words, "--target", "sm89", "sm120") == 0
+    assert dkt_engine(*words, "--target", "sm89", "sm120") == 0
     manifest = Manifest.read(output)
     assert manifest.system is not None
     assert (manifest.system.gpu, manifest.system.compute_capability) == ("", "12.0 8.9")
@@ -171,11 +170,11 @@ def test_plans_are_built_ahead_of_time(
     out, err = capsys.readouterr()
     assert "GB of memory" in err
     assert f"{len(manifest.graphs)} graphs, 6 plans" in out
-    assert run(*words, "--target", "sm120", "sm89") == 0
+    assert dkt_engine(*words, "--target", "sm120", "sm89") == 0
     said = capsys.readouterr().err
     assert "the graphs in" in said
     assert "the plans in" in said
-    assert run("check", output) == (0 if torch.cuda.is_available() else 2)
+    assert dkt_engine("check", output) == (0 if torch.cuda.is_available() else 2)
     out = capsys.readouterr().out
     assert out.count("differs") == out.count("its plans cannot run here")
     errors = [float(line.split()[-1]) for line in out.splitlines() if re.search(r"\de-\d\d$", line)]
@@ -187,18 +186,18 @@ def test_a_graph_that_computes_something_else_is_named(
     copy: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     pytest.importorskip("onnxruntime", reason="graphs are run with requirements/onnx.txt")
-    assert run("check", copy) == 0
+    assert dkt_engine("check", copy) == 0
     out = capsys.readouterr().out
     assert len(re.findall(r"\d\.\de[-+]\d\d\n", out)) == 7
     stored = load_file(copy / "checks.safetensors")
     stored["decoder_first"] *= 1.01
     save_file(stored, copy / "checks.safetensors")
     trust(copy, "checks.safetensors")
-    assert run("check", copy) == 2
+    assert dkt_engine("check", copy) == 2
     out = capsys.readouterr().out
     assert "differs: decoder_first is 0.99% from torch in float32, expected 0.10%" in out
     assert out.count("differs") == 1
-    assert run("check", copy, "--no-run") == 0
+    assert dkt_engine("check", copy, "--no-run") == 0
 
 
 def test_an_export_that_is_stopped_at_its_end_leaves_no_engine(
@@ -226,7 +225,7 @@ def test_an_export_that_is_stopped_at_its_end_leaves_no_engine(
     monkeypatch.setattr(build, "write_checks", interrupted)
     words = ["bf16" if word == "fp32" else word for word in build_words(tiny_checkpoint, copy)]
     with pytest.raises(KeyboardInterrupt):
-        run(*words)
+        dkt_engine(*words)
     assert len(list(copy.glob("*.onnx"))) == 6
     assert torch.bfloat16 in types
     assert not (copy / "engine.json").exists()
@@ -258,11 +257,11 @@ def test_a_build_that_is_killed_goes_on(
     with monkeypatch.context() as killed:
         killed.setattr(tensorrt_build, "write_whole", write)
         with pytest.raises(KeyboardInterrupt):
-            run(*words)
+            dkt_engine(*words)
     built = [graph.name for graph in Manifest.read(copy).graphs if plan_whole(copy, graph)]
     assert built == ["encoder_first"]
     capsys.readouterr()
-    assert run(*words) == 0
+    assert dkt_engine(*words) == 0
     said = capsys.readouterr().err
     assert "the graphs in" in said
     assert "encoder_following.plan: Building engine" in said

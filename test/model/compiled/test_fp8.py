@@ -11,7 +11,7 @@ import torch
 from dkt_ros.errors import DktError
 from dkt_ros.model.checkpoint import load_checkpoint
 from dkt_ros.model.compiled.fp8 import LARGEST, Fp8Linear, fp8_round, measure, use_fp8
-from dkt_ros.model.compiled.manifest import EngineRequest
+from dkt_ros.model.compiled.request import EngineRequest
 
 LAYERS = {"attn1.to_q", "attn1.to_k", "attn1.to_v", "attn1.to_out.0", "ffn.net.0.proj", "ffn.net.2"}
 

@@ -14,15 +14,10 @@ from dkt_ros.errors import DktError
 from dkt_ros.model.checkpoint import load_checkpoint
 from dkt_ros.model.compiled.build import export_engine
 from dkt_ros.model.compiled.graphs import NetworkGraphs
-from dkt_ros.model.compiled.manifest import (
-    EMBED_RGB,
-    EngineRequest,
-    GraphSpec,
-    Manifest,
-    cache_name,
-)
+from dkt_ros.model.compiled.manifest import EMBED_RGB, GraphSpec, Manifest, cache_name
 from dkt_ros.model.compiled.network import EngineNetwork, read_constants
 from dkt_ros.model.compiled.onnx_export import export, graph_writer
+from dkt_ros.model.compiled.request import EngineRequest
 from dkt_ros.model.compiled.self_check import require_accurate, write_checks
 from dkt_ros.model.fast_network import FastNetwork
 from dkt_ros.model.live_options import LiveOptions

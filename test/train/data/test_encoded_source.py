@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import errno
-import os
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -13,6 +11,7 @@ import numpy as np
 import pytest
 import torch
 from fixtures import dataset_trees as trees
+from fixtures.folders import disk_full
 from fixtures.training_data import (
     PLAIN,
     SIZE,
@@ -320,10 +319,7 @@ def test_a_full_disk_stops_the_batch(
 ) -> None:
     made = source(pictures, cache=tmp_path / "cache")
 
-    def full(*_: object) -> None:
-        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-
-    monkeypatch.setattr("dkt_ros.files.os.replace", full)
+    monkeypatch.setattr("dkt_ros.files.os.replace", disk_full)
     with pytest.raises(DktError, match=r"disk is full .*augmentation\.variants"):
         made.batch(0, [0], 1)
     assert [path for path in (tmp_path / "cache").rglob("*") if path.is_file()] == []

@@ -14,6 +14,7 @@ from typing import Any
 
 import pytest
 import torch
+from fixtures.folders import disk_full
 from torch import nn
 
 from dkt_ros.errors import DktError
@@ -99,13 +100,9 @@ def test_an_entry_under_another_name_is_none(tmp_path: Path) -> None:
     assert list(cache.remade) == [str(cache.path(other))]
 
 
-def full_disk(_: int) -> None:
-    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-
-
 def test_a_full_disk_leaves_no_half_entry(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     cache = LatentCache(tmp_path)
-    monkeypatch.setattr(os, "fsync", full_disk)
+    monkeypatch.setattr(os, "fsync", disk_full)
     with pytest.raises(DktError, match=r"disk is full .* make room"):
         cache.store(KEY, entry(), "a sample")
     assert files(tmp_path) == []

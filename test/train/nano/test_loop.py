@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 import torch
+from fixtures.folders import contents
 from fixtures.small_recipes import nano as tiny
 from fixtures.tiny_nano import TINY
 from fixtures.training_scenes import write_scene
@@ -306,10 +307,6 @@ def test_a_full_disk_leaves_the_last_good_state(
     resumed.load(run)
     assert resumed.step == 1
     assert contents(run).keys() == before.keys()
-
-
-def contents(folder: Path) -> dict[str, bytes]:
-    return {str(f.relative_to(folder)): f.read_bytes() for f in folder.rglob("*") if f.is_file()}
 
 
 def test_latent_statistics_are_measured_when_the_vae_is_done(scenes: Path) -> None:
