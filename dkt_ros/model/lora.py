@@ -15,10 +15,11 @@ from typing import Any
 import torch
 
 from dkt_ros.errors import DktError
+from dkt_ros.learned import check_finite
 from dkt_ros.model.info import CheckpointInfo
 from dkt_ros.model.lora_scale import CONFIG_FILE, agreed_scale, alpha_of, scale_rules
 from dkt_ros.model.original import linear_modules, name_some, strip_prefix, transformer_names
-from dkt_ros.model.weights import Weights, check_finite, open_weights
+from dkt_ros.model.weights import Weights, open_weights
 from dkt_ros.wording import counted
 
 _SIDE = re.compile(r"^(?P<module>.+)\.lora[_.](?P<side>A|B|down|up)(?:\.[^.]+)?\.weight$")

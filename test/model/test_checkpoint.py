@@ -333,6 +333,16 @@ def test_weights_that_are_not_finite_are_named(copied: Path, part: str) -> None:
         load_checkpoint(copied)
 
 
+@pytest.mark.parametrize("part", ["transformer", "vae"])
+def test_weights_that_are_all_zero_are_refused(copied: Path, part: str) -> None:
+    """As of a file that was set aside before its content came."""
+    file = copied / part / WEIGHTS
+    blank = {key: torch.zeros_like(tensor) for key, tensor in load_file(file).items()}
+    save_file(blank, file, metadata={"format": "pt"})
+    with pytest.raises(DktError, match=f"{part}: .* of one value throughout, the first is .*again"):
+        load_checkpoint(copied)
+
+
 def test_weights_of_another_kind_are_named(copied: Path) -> None:
     file = copied / "transformer" / WEIGHTS
     tensors = load_file(file)
