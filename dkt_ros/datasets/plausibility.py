@@ -20,6 +20,11 @@ _MIDDLE = (0.25, 0.75)
 """Of the picture's sides, where a camera's principal point lies."""
 _SQUARE = 1.1
 _MOST_OBJECTS = 0.95
+_MANY_OBJECTS, _OF_BORDER = 0.5, 0.9
+"""Shares of the picture and of its border that objects seldom are, and that what is around them is
+nearly always."""
+_WRONG = 0.05
+"""Relative, of raw depth: of glass and metal much is, of what is around them little."""
 _ENOUGH_PIXELS = 200
 _GRID_POINTS = 20_000
 _REACH = 4
@@ -139,9 +144,27 @@ def _normal_axes(sample: Sample) -> str | None:
 
 def _mask(sample: Sample) -> str | None:
     objects = sample.transparent_or_reflective
-    if objects is None or (share := float(objects.mean())) <= _MOST_OBJECTS:
+    if objects is None:
         return None
-    return f"transparent and reflective objects are {share:.0%} of the picture; mask inverted?"
+    share = float(objects.mean())
+    found = f"transparent and reflective objects are {share:.0%} of the picture"
+    if share > _MOST_OBJECTS:
+        return f"{found}; mask inverted?"
+    edges = objects[0], objects[-1], objects[1:-1, 0], objects[1:-1, -1]
+    border = float(np.concatenate(edges).mean())
+    if share < _MANY_OBJECTS or border < _OF_BORDER or _is_worse(sample, objects):
+        return None
+    return f"{found} and {border:.0%} of its border; mask inverted?"
+
+
+def _is_worse(sample: Sample, objects: np.ndarray) -> bool:
+    """Whether there is raw depth, and more of it is missing or wrong on objects than elsewhere."""
+    if sample.raw_depth is None:
+        return False
+    with np.errstate(invalid="ignore"):
+        wrong = ~(np.abs(sample.raw_depth - sample.depth) <= _WRONG * sample.depth)
+    there, elsewhere = (wrong[sample.known & where] for where in (objects, ~objects))
+    return len(there) > 0 and (len(elsewhere) == 0 or bool(there.mean() > elsewhere.mean()))
 
 
 def _picture(sample: Sample) -> str | None:
