@@ -43,6 +43,7 @@ if TYPE_CHECKING:
 
 _KINDS = "a ROS 1 .bag file or a ROS 2 bag (sqlite3 or mcap)"
 STORAGE_NAME = re.compile(r"\.(mcap|db3)(\.zstd?)?$")
+_METADATA = "metadata.yaml"
 _PACKED = (".zstd", ".zst")  # rosbag2's ending, and that of zstd's own command
 _MESSAGE_TYPE = re.compile(r"\w+/msg/\w+")
 _ENCODINGS = {"cdr", "ros1"}
@@ -289,12 +290,16 @@ def _files_of(path: Path, remarks: list[str]) -> tuple[list[Path], dict[str, int
     """A recording's storage files, and the latched depth by topic where metadata.yaml tells."""
     if not path.exists():
         raise DktError(f"{path}: no such bag; expected a bag folder, .mcap, .db3 or .bag file")
+    if path.is_file() and path.name == _METADATA:
+        raise DktError(f"{path}: describes a bag, which is the folder: name {path.parent}")
     if path.is_file():
         return [path], {}
-    present = {p.name: p for p in shown(path) if STORAGE_NAME.search(p.name)}
+    if not path.is_dir():
+        raise DktError(f"{path}: neither a file nor a folder; expected {_KINDS}")
+    present = {p.name: p for p in shown(path) if STORAGE_NAME.search(p.name) and p.is_file()}
     # Players leave the expanded file beside the compressed one.
     present = {n: p for n, p in present.items() if n == _plain(n) or _plain(n) not in present}
-    metadata = _metadata(path / "metadata.yaml", remarks)
+    metadata = _metadata(path / _METADATA, remarks)
     paths = metadata.get("relative_file_paths") or ()
     # A Windows path is split at either system's slash.
     names = dict.fromkeys(PureWindowsPath(str(path)).name for path in paths)
@@ -314,10 +319,8 @@ def _files_of(path: Path, remarks: list[str]) -> tuple[list[Path], dict[str, int
     if not files:
         bags = sorted(p.name for p in shown(path, "*.bag*"))
         hint = f"; name one of {', '.join(bags[:5])}" if bags else ""
-        lost = f" ({'; '.join(remarks)})" if remarks else ""
-        raise DktError(
-            f"{path}: not a bag folder{lost}: found neither metadata.yaml nor .mcap or .db3{hint}"
-        )
+        lost = "; ".join(remarks) or "found neither metadata.yaml nor .mcap or .db3"
+        raise DktError(f"{path}: not a bag folder: {lost}{hint}")
     return files, _latched_topics(metadata)
 
 

@@ -39,6 +39,9 @@ def test_a_folder_of_pictures(pictures: Path) -> None:
     assert found[1].frame.intrinsics.fy == 49.0
     raw = labelled_frames(2)[1].frame.raw_depth
     assert np.allclose(known(found[1].frame.raw_depth), known(raw), atol=6e-4, equal_nan=True)
+    below = refused(pictures / "depth")
+    assert below.outcome is Outcome.NOT_A_RECORDING
+    assert str(below).endswith(f"; {pictures} seems to hold both: name that")
     (pictures / "intrinsics.txt").unlink()
     assert refused(pictures).outcome is Outcome.NO_CAMERA_INFO
     assert len(shots(opened(pictures, PINHOLE))) == 3
