@@ -215,6 +215,8 @@ def test_a_run_s_folder_says_where_its_checkpoint_is(tiny_checkpoint: Path, tmp_
     for read in (load_checkpoint, CheckpointInfo.read):
         with pytest.raises(DktError, match=expected):
             read(run)
+    with pytest.raises(DktError, match=f"transformer is a part of one: name {run / 'checkpoint'}$"):
+        load_checkpoint(run / "checkpoint" / "transformer")
     (run / "adapter").mkdir()
     (run / "adapter" / "adapter_config.json").write_text("{}")
     with pytest.raises(DktError, match="is a LoRA, to be merged with `dkt convert"):
