@@ -15,6 +15,8 @@ from dkt_ros.wording import kind_of
 
 _MEDIAN_DEPTH_M = (0.01, 100.0)
 _RAW_TO_TRUE = (0.8, 1.25)
+_SAME = 1e-3
+"""Relative: the steps in which the two are stored."""
 _NORMAL_ANGLE_DEG = 45.0
 _MIDDLE = (0.25, 0.75)
 """Of the picture's sides, where a camera's principal point lies."""
@@ -35,7 +37,7 @@ _SMOOTH = 0.05
 
 def suspicions(sample: Sample) -> tuple[str, ...]:
     """One line for each thing that no frame of a sound data set shows."""
-    checks = (_depth_unit, _raw_depth_unit, _camera, _normal_axes, _mask, _picture)
+    checks = (_depth_unit, _raw_depth_unit, _same_depth, _camera, _normal_axes, _mask, _picture)
     found = (check(sample) for check in checks)
     return tuple(f"{sample.source}: {line}" for line in found if line)
 
@@ -117,6 +119,17 @@ def _raw_depth_unit(sample: Sample) -> str | None:
     if low <= ratio <= high:
         return None
     return f"raw depth is {ratio:.3g} times the true one in the median; another unit or camera?"
+
+
+def _same_depth(sample: Sample) -> str | None:
+    """Glass is where the two differ, and a sensor has noise and holes where the truth has none."""
+    if sample.raw_depth is None or np.count_nonzero(sample.known) < _ENOUGH_PIXELS:
+        return None
+    with np.errstate(invalid="ignore"):
+        off = np.abs(sample.raw_depth - sample.depth) > _SAME * sample.depth
+    if off.any() or (np.isfinite(sample.raw_depth) != sample.known).any():
+        return None
+    return "raw depth is the true depth at every pixel; is one of them named for both?"
 
 
 def _camera(sample: Sample) -> str | None:

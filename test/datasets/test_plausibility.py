@@ -57,6 +57,18 @@ def test_raw_depth_may_be_wrong_on_glass() -> None:
     assert suspicions(replace(frame, raw_depth=raw_depth, mask=mask)) == ()
 
 
+def test_raw_depth_in_the_place_of_the_truth() -> None:
+    frame = sound()
+    assert frame.raw_depth is not None
+    rounded = np.round(frame.raw_depth, 4)
+    (line,) = suspicions(replace(frame, depth=frame.raw_depth, raw_depth=rounded, normal=None))
+    assert line.startswith("frame 7: raw depth is the true depth at every pixel; is one of them")
+    for place, value in (((3, 4), np.nan), ((30, 40), 3.0)):
+        other = frame.depth.copy()
+        other[place] = value
+        assert suspicions(replace(frame, raw_depth=other)) == ()
+
+
 @pytest.mark.parametrize(
     "axes",
     [
