@@ -29,6 +29,8 @@ SHARD_BYTES = 2 * 1024**3
 """Most bytes of one written file, unless a single tensor is larger."""
 _FLOATS = {"F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16, "F64": torch.float64}
 _PICKLED = (".pth", ".pt", ".bin", ".ckpt")
+_PICKLES = b"PK\x03\x04", b"\x80\x02"
+"""How PyTorch's files begin, of today and of old."""
 _SHARD = re.compile(r"(.*)-(\d{5})-of-(\d{5})")
 _INTEGERS = {"I64": torch.int64, "I32": torch.int32, "I16": torch.int16}
 """Of single numbers, such as a LoRA's alpha."""
@@ -216,14 +218,21 @@ def _unreadable(file: Path, kind: str, error: Exception) -> DktError:
 
 
 def not_fetched(file: Path) -> DktError | None:
-    """What stands in the place of weights that were not fetched, None where nothing known does."""
-    start = b""
+    """What stands in the place of weights as they are called, None where nothing known does."""
+    begin = b""
     with contextlib.suppress(OSError), file.open("rb") as stream:
-        start = stream.read(64).lstrip().lower()
+        begin = stream.read(64)
+    start = begin.lstrip().lower()
     if start.startswith(b"version https://git-lfs"):
         return DktError(f"{file} is a Git LFS pointer to the weights; run `git lfs pull`")
     if start.startswith((b"<!doctype", b"<html")):
         return DktError(f"{file} is a web page, not weights; log in and fetch it again")
+    if begin.startswith(_PICKLES) and file.suffix not in _PICKLED:
+        return DktError(f"{file} is a PyTorch file under another name; call it {file.stem}.pth")
+    if begin[8:9] == b"{" and file.suffix in _PICKLED:
+        return DktError(
+            f"{file} is a safetensors file under another name; call it {file.stem}.safetensors"
+        )
     return None
 
 
