@@ -301,6 +301,7 @@ def _files_of(path: Path, remarks: list[str]) -> tuple[list[Path], dict[str, int
     present = {n: p for n, p in present.items() if n == _plain(n) or _plain(n) not in present}
     metadata = _metadata(path / _METADATA, remarks)
     paths = metadata.get("relative_file_paths") or ()
+    paths = [paths] if isinstance(paths, str) else paths
     # A Windows path is split at either system's slash.
     names = dict.fromkeys(PureWindowsPath(str(path)).name for path in paths)
     found = {name: _named(path, name) for name in names}

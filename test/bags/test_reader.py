@@ -631,6 +631,10 @@ LISTED = b"rosbag2_bagfile_information: {relative_file_paths: [lost_0.db3]}"
             lambda p: _file(p / "metadata.yaml", LISTED).parent,
             r"not a bag folder: lost_0\.db3 named by metadata\.yaml is missing$",
         ),
+        (
+            lambda p: _file(p / "metadata.yaml", LISTED.replace(b"[lost_0.db3]", b"a.db3")).parent,
+            r": a\.db3 named by metadata\.yaml is missing$",
+        ),
         (lambda p: _file(p / "a.txt", b"x"), "not a bag"),
         (lambda p: _file(p / "a.bag", b""), "empty"),
         (lambda p: _file(p / "a.bag", b"#ROSBAG V1.2\n"), "version"),
