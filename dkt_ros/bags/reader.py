@@ -35,7 +35,7 @@ from dkt_ros.bags.storage import (
     zstd,
 )
 from dkt_ros.errors import DktError
-from dkt_ros.files import NO_ROOM, shown, storage_error
+from dkt_ros.files import NO_ROOM, packed, shown, storage_error
 from dkt_ros.wording import counted
 
 if TYPE_CHECKING:
@@ -51,11 +51,6 @@ _COPY_BYTES = 1 << 16  # what stands in a damaged one is lost
 _NO_BAGS = {
     b"version https://": "a pointer of git LFS in place of the bag; `git lfs pull` fetches the bag",
     b"<": "a web page in place of the bag; download the bag again",
-    b"PK": "a zip archive; unpack it",
-    b"\x1f\x8b": "packed with gzip; unpack it",
-    b"BZh": "packed with bzip2; unpack it",
-    b"\xfd7zXZ": "packed with xz; unpack it",
-    b"7z\xbc\xaf": "a 7z archive; unpack it",
 }
 """What files begin like that downloads leave under a bag's name."""
 
@@ -401,7 +396,7 @@ def _open_storage(path: Path, stack: ExitStack, remarks: list[str]) -> Storage:
     if not magic:
         raise DamageError("is empty")
     known = (what for start, what in _NO_BAGS.items() if magic.lstrip().startswith(start))
-    raise DamageError(next(known, "not a bag, or its beginning is damaged"))
+    raise DamageError(next(known, packed(magic) or "not a bag, or its beginning is damaged"))
 
 
 def _expanded(path: Path, stack: ExitStack, remarks: list[str]) -> Path:
