@@ -18,6 +18,16 @@ from typing import IO
 from dkt_ros.errors import DktError
 
 PARTIAL = ".partial"
+_PACKED_BEGIN = {
+    b"PK": "a zip archive; unpack it",
+    b"\x1f\x8b": "packed with gzip; unpack it",
+    b"BZh": "packed with bzip2; unpack it",
+    b"\xfd7zXZ": "packed with xz; unpack it",
+    b"7z\xbc\xaf": "a 7z archive; unpack it",
+    b"\x28\xb5\x2f\xfd": "packed with zstd; unpack it",
+}
+PACKED = (".gz", ".tgz", ".bz2", ".xz", ".zst", ".zip", ".7z", ".rar")
+"""Endings of files that archives and packed files have."""
 """Ending of a file that is being written, or that a kill left behind."""
 _unfinished: set[Path] = set()
 _PATIENCE_S = 0.5
@@ -157,6 +167,11 @@ def only_process(path: Path, busy: str) -> Iterator[None]:
             yield
         finally:
             path.unlink(missing_ok=True)
+
+
+def packed(begin: bytes) -> str | None:
+    """How what begins like that is packed, and what to do; None: it is not."""
+    return next((what for start, what in _PACKED_BEGIN.items() if begin.startswith(start)), None)
 
 
 def is_leftover(name: str) -> bool:

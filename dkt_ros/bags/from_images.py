@@ -283,6 +283,12 @@ def _paired(
                     f"within {_SAME_TIME_S * 1e3:g} ms and are left out"
                 )
             return found
+        apart = min(abs(seconds - _seconds(key)) for seconds, _ in times for key in color)
+        raise DktError(
+            f"{source.folder}: the names are times, and no {role} by the pattern {pattern!r} is "
+            f"within {_SAME_TIME_S * 1e3:g} ms of a colour picture, the nearest is {apart:.3f} s "
+            "away: are they of one recording, and stamped by one clock?"
+        )
     text = (
         f"{len(missing)} of {len(color)} colour pictures have no {role} by the pattern "
         f"{pattern!r}, the first is {color[missing[0]].name}"

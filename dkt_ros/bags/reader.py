@@ -35,7 +35,7 @@ from dkt_ros.bags.storage import (
     zstd,
 )
 from dkt_ros.errors import DktError
-from dkt_ros.files import NO_ROOM, shown, storage_error
+from dkt_ros.files import NO_ROOM, packed, shown, storage_error
 from dkt_ros.wording import counted
 
 if TYPE_CHECKING:
@@ -43,6 +43,7 @@ if TYPE_CHECKING:
 
 _KINDS = "a ROS 1 .bag file or a ROS 2 bag (sqlite3 or mcap)"
 STORAGE_NAME = re.compile(r"\.(mcap|db3)(\.zstd?)?$")
+_METADATA = "metadata.yaml"
 _PACKED = (".zstd", ".zst")  # rosbag2's ending, and that of zstd's own command
 _MESSAGE_TYPE = re.compile(r"\w+/msg/\w+")
 _ENCODINGS = {"cdr", "ros1"}
@@ -50,11 +51,6 @@ _COPY_BYTES = 1 << 16  # what stands in a damaged one is lost
 _NO_BAGS = {
     b"version https://": "a pointer of git LFS in place of the bag; `git lfs pull` fetches the bag",
     b"<": "a web page in place of the bag; download the bag again",
-    b"PK": "a zip archive; unpack it",
-    b"\x1f\x8b": "packed with gzip; unpack it",
-    b"BZh": "packed with bzip2; unpack it",
-    b"\xfd7zXZ": "packed with xz; unpack it",
-    b"7z\xbc\xaf": "a 7z archive; unpack it",
 }
 """What files begin like that downloads leave under a bag's name."""
 
@@ -289,13 +285,18 @@ def _files_of(path: Path, remarks: list[str]) -> tuple[list[Path], dict[str, int
     """A recording's storage files, and the latched depth by topic where metadata.yaml tells."""
     if not path.exists():
         raise DktError(f"{path}: no such bag; expected a bag folder, .mcap, .db3 or .bag file")
+    if path.is_file() and path.name == _METADATA:
+        raise DktError(f"{path}: describes a bag, which is the folder: name {path.parent}")
     if path.is_file():
         return [path], {}
-    present = {p.name: p for p in shown(path) if STORAGE_NAME.search(p.name)}
+    if not path.is_dir():
+        raise DktError(f"{path}: neither a file nor a folder; expected {_KINDS}")
+    present = {p.name: p for p in shown(path) if STORAGE_NAME.search(p.name) and p.is_file()}
     # Players leave the expanded file beside the compressed one.
     present = {n: p for n, p in present.items() if n == _plain(n) or _plain(n) not in present}
-    metadata = _metadata(path / "metadata.yaml", remarks)
+    metadata = _metadata(path / _METADATA, remarks)
     paths = metadata.get("relative_file_paths") or ()
+    paths = [paths] if isinstance(paths, str) else paths
     # A Windows path is split at either system's slash.
     names = dict.fromkeys(PureWindowsPath(str(path)).name for path in paths)
     found = {name: _named(path, name) for name in names}
@@ -314,10 +315,8 @@ def _files_of(path: Path, remarks: list[str]) -> tuple[list[Path], dict[str, int
     if not files:
         bags = sorted(p.name for p in shown(path, "*.bag*"))
         hint = f"; name one of {', '.join(bags[:5])}" if bags else ""
-        lost = f" ({'; '.join(remarks)})" if remarks else ""
-        raise DktError(
-            f"{path}: not a bag folder{lost}: found neither metadata.yaml nor .mcap or .db3{hint}"
-        )
+        lost = "; ".join(remarks) or "found neither metadata.yaml nor .mcap or .db3"
+        raise DktError(f"{path}: not a bag folder: {lost}{hint}")
     return files, _latched_topics(metadata)
 
 
@@ -397,7 +396,7 @@ def _open_storage(path: Path, stack: ExitStack, remarks: list[str]) -> Storage:
     if not magic:
         raise DamageError("is empty")
     known = (what for start, what in _NO_BAGS.items() if magic.lstrip().startswith(start))
-    raise DamageError(next(known, "not a bag, or its beginning is damaged"))
+    raise DamageError(next(known, packed(magic) or "not a bag, or its beginning is damaged"))
 
 
 def _expanded(path: Path, stack: ExitStack, remarks: list[str]) -> Path:

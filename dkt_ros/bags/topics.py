@@ -279,10 +279,13 @@ def base_topic(name: str) -> str:
 def recorded_topic(topics: Collection[str], name: str) -> str:
     """`name`, or where only a compressed form of it was recorded, that topic.
 
-    topics: those that hold messages, as recorders of all topics have empty forms too.
+    As with ROS, the first slash is no part of a name: bags of some writers lack it. topics: those
+    that hold messages, as recorders of all topics have empty forms too.
     """
-    forms = (f"{name}/{transport}" for transport in _TRANSPORTS)
-    return name if name in topics else next((form for form in forms if form in topics), name)
+    bare = name.removeprefix("/")
+    forms = (f"{name}/{transport}" for name in (f"/{bare}", bare) for transport in _TRANSPORTS)
+    names = (name, f"/{bare}", bare, *forms)
+    return next((form for form in names if form in topics), name)
 
 
 class _View:

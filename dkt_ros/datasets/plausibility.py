@@ -15,11 +15,18 @@ from dkt_ros.wording import kind_of
 
 _MEDIAN_DEPTH_M = (0.01, 100.0)
 _RAW_TO_TRUE = (0.8, 1.25)
+_SAME = 1e-3
+"""Relative: the steps in which the two are stored."""
 _NORMAL_ANGLE_DEG = 45.0
 _MIDDLE = (0.25, 0.75)
 """Of the picture's sides, where a camera's principal point lies."""
 _SQUARE = 1.1
 _MOST_OBJECTS = 0.95
+_MANY_OBJECTS, _OF_BORDER = 0.5, 0.9
+"""Shares of the picture and of its border that objects seldom are, and that what is around them is
+nearly always."""
+_WRONG = 0.05
+"""Relative, of raw depth: of glass and metal much is, of what is around them little."""
 _ENOUGH_PIXELS = 200
 _GRID_POINTS = 20_000
 _REACH = 4
@@ -30,7 +37,7 @@ _SMOOTH = 0.05
 
 def suspicions(sample: Sample) -> tuple[str, ...]:
     """One line for each thing that no frame of a sound data set shows."""
-    checks = (_depth_unit, _raw_depth_unit, _camera, _normal_axes, _mask, _picture)
+    checks = (_depth_unit, _raw_depth_unit, _same_depth, _camera, _normal_axes, _mask, _picture)
     found = (check(sample) for check in checks)
     return tuple(f"{sample.source}: {line}" for line in found if line)
 
@@ -114,6 +121,17 @@ def _raw_depth_unit(sample: Sample) -> str | None:
     return f"raw depth is {ratio:.3g} times the true one in the median; another unit or camera?"
 
 
+def _same_depth(sample: Sample) -> str | None:
+    """Glass is where the two differ, and a sensor has noise and holes where the truth has none."""
+    if sample.raw_depth is None or np.count_nonzero(sample.known) < _ENOUGH_PIXELS:
+        return None
+    with np.errstate(invalid="ignore"):
+        off = np.abs(sample.raw_depth - sample.depth) > _SAME * sample.depth
+    if off.any() or (np.isfinite(sample.raw_depth) != sample.known).any():
+        return None
+    return "raw depth is the true depth at every pixel; is one of them named for both?"
+
+
 def _camera(sample: Sample) -> str | None:
     if sample.camera_matrix is None:
         return None
@@ -139,9 +157,27 @@ def _normal_axes(sample: Sample) -> str | None:
 
 def _mask(sample: Sample) -> str | None:
     objects = sample.transparent_or_reflective
-    if objects is None or (share := float(objects.mean())) <= _MOST_OBJECTS:
+    if objects is None:
         return None
-    return f"transparent and reflective objects are {share:.0%} of the picture; mask inverted?"
+    share = float(objects.mean())
+    found = f"transparent and reflective objects are {share:.0%} of the picture"
+    if share > _MOST_OBJECTS:
+        return f"{found}; mask inverted?"
+    edges = objects[0], objects[-1], objects[1:-1, 0], objects[1:-1, -1]
+    border = float(np.concatenate(edges).mean())
+    if share < _MANY_OBJECTS or border < _OF_BORDER or _is_worse(sample, objects):
+        return None
+    return f"{found} and {border:.0%} of its border; mask inverted?"
+
+
+def _is_worse(sample: Sample, objects: np.ndarray) -> bool:
+    """Whether there is raw depth, and more of it is missing or wrong on objects than elsewhere."""
+    if sample.raw_depth is None:
+        return False
+    with np.errstate(invalid="ignore"):
+        wrong = ~(np.abs(sample.raw_depth - sample.depth) <= _WRONG * sample.depth)
+    there, elsewhere = (wrong[sample.known & where] for where in (objects, ~objects))
+    return len(there) > 0 and (len(elsewhere) == 0 or bool(there.mean() > elsewhere.mean()))
 
 
 def _picture(sample: Sample) -> str | None:

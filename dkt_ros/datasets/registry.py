@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from dkt_ros.errors import DktError
-from dkt_ros.files import no_folder
+from dkt_ros.files import PACKED, no_folder, shown
 from dkt_ros.wording import counted
 
 if TYPE_CHECKING:
@@ -65,7 +65,8 @@ def open_dataset(path: Path | str, kind: str | None = None) -> Dataset:
     if not found:
         expected = "; ".join(f"{layout.kind}: {layout.expected}" for layout in layouts)
         raise DktError(
-            f"{root}: holds no data set{_unreadable(maybe)}; looked for {expected}; {_PACKED}"
+            f"{root}: holds no data set{_unreadable(maybe) or _packed(root)}; looked for "
+            f"{expected}; {_PACKED}"
         )
     if len(found) > 1:
         counts = ", ".join(
@@ -77,6 +78,12 @@ def open_dataset(path: Path | str, kind: str | None = None) -> Dataset:
         )
     ((name, clips),) = found.items()
     return Dataset(name, root, clips, unread)
+
+
+def _packed(root: Path) -> str:
+    """What archives lie there in place of one; "" where none do."""
+    archives = [p.name for p in sorted(shown(root)) if p.suffix.lower() in PACKED]
+    return f", but {archives[0]}, which is to be unpacked first" if archives else ""
 
 
 def _unreadable(clips: Iterable[Clip]) -> str:

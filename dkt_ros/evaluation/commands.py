@@ -208,15 +208,23 @@ def _readers(args: argparse.Namespace) -> list[VideoReader]:
     for folder in args.data:
         if (first := each.setdefault(folder.resolve(), folder)) is not folder:
             print(f"note: --data {folder} is {first} again and counts once", file=sys.stderr)
+    datasets = [open_dataset(folder, args.kind) for folder in each.values()]
+    for dataset in datasets:
+        if args.split is None and len(dataset.splits) > 1 and "train" in dataset.splits:
+            print(
+                f"note: {dataset.root}: its {' and '.join(dataset.splits)} data are measured "
+                "together, and networks may have learned from train; --split takes one",
+                file=sys.stderr,
+            )
     return [
         VideoReader(
-            open_dataset(folder, args.kind),
+            dataset,
             split=args.split,
             stride=args.stride,
             max_frames=args.max_frames or None,
             with_normals=not args.no_normals,
         )
-        for folder in each.values()
+        for dataset in datasets
     ]
 
 

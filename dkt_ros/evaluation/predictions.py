@@ -65,7 +65,7 @@ class PredictedDepth:
         alignments: Sequence[str],
         depth_range: tuple[float, float],
     ) -> dict[str, Depths]:
-        """See DepthModel. Raises DktError where the video has no folder."""
+        """See DepthModel. Raises DktError where the video has no folder, or one without depth."""
         if video.clip is None:
             raise DktError("a video of no data set: its frames have no names to find files by")
         files, left = self._files(video.clip)
@@ -118,13 +118,20 @@ class PredictedDepth:
     def _files(self, clip: Clip) -> tuple[dict[int, Path], list[str]]:
         """Place in the clip to the frame's file, and names of files that are of no frame.
 
-        Raises DktError where there is no folder, two files are of one frame, or numbers may be
+        Raises DktError where there is no file, two files are of one frame, or numbers may be
         those in the frames' names as well as their places.
         """
         folder = self._folder / clip.name
         if not folder.is_dir():
             raise DktError(f"{folder}: {no_folder(folder)}")
-        found = [path for path in sorted(shown(folder)) if path.suffix.lower() in _ENDINGS]
+        there = sorted(shown(folder))
+        found = [path for path in there if path.suffix.lower() in _ENDINGS]
+        if not found:
+            holds = f"{there[0].name} and so on" if there else "nothing"
+            raise DktError(
+                f"{folder}: holds {holds}, expected a file for each frame that ends in "
+                f"{', '.join(_ENDINGS)}"
+            )
         stems = {path.stem for path in found}
         places = {key: place for place, key in enumerate(clip.keys)}
         if not stems <= places.keys() and all(

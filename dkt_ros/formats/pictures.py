@@ -50,7 +50,8 @@ def numbers(files: Sequence[Path]) -> NDArray[np.float64] | None:
 def out_of_step(files: Sequence[Path], others: Sequence[Path]) -> tuple[Path, Path] | None:
     """The first two of a place whose numbers lie apart otherwise than those at the beginning.
 
-    None where they go together, or are not counted alike, as stamps and indices are.
+    None where they go together, or are not counted alike, as stamps and indices are. One may be
+    counted from 0, the other from 1; of others that count alike, the first numbers are the same.
     """
     mine, theirs = numbers(files), numbers(others)
     if mine is None or theirs is None or len(mine) != len(theirs):
@@ -60,6 +61,9 @@ def out_of_step(files: Sequence[Path], others: Sequence[Path]) -> tuple[Path, Pa
         return None
     off = np.abs(theirs - mine - (theirs[0] - mine[0])) / step
     counted = _counting(mine) is not None and _counting(theirs) is not None
+    ahead = abs(theirs[0] - mine[0]) / step
+    if counted and 0 < ahead < len(mine) and not ahead % 1 and max(mine[0], theirs[0]) > step:
+        return files[0], others[0]
     apart = off >= (0.5 if counted else 0.75)
     # Where one begins anew, as nanoseconds do, a place before the other, there is nothing to tell.
     apart &= _turn(mine) == _turn(theirs)
@@ -103,6 +107,19 @@ def skipping(files: Sequence[Path], count: int | None = None) -> tuple[Path, Pat
         return None
     first = int(np.argmax(steps))
     return files[first], files[first + 1]
+
+
+def begun_late(files: Sequence[Path], count: int) -> Path | None:
+    """The first of fewer pictures than `count` whose numbers end as those of all would; else None.
+
+    The first ones are missing, unless they are counted from 1 and the last one is.
+    """
+    found = numbers(files)
+    if found is None or len(files) >= count or (np.diff(found) < 0).any():
+        return None
+    least = _counting(found)
+    ends = least is not None and found[-1] / least in (count - 1, count)
+    return files[0] if ends and found[0] > 0 else None
 
 
 def cut_short(content: bytes | memoryview) -> bool:

@@ -24,6 +24,7 @@ from dkt_ros.wording import counted
 
 # Others (CMYK) are cv2's to convert.
 _JPEG_COLOURS = {"Gray": "GRAY", "YCbCr": "BGR", "RGB": "BGR"}
+INEXACT = "a JPEG, which keeps no exact numbers, as labels are; store them as PNG"
 Decode = Callable[[bytes], "np.ndarray | None"]
 _BLENDER_TO_CAMERA = np.array([1.0, -1.0, -1.0], np.float32)
 
@@ -97,12 +98,20 @@ def read_label(path: Path) -> np.ndarray:
 
 def read_mask(path: Path) -> np.ndarray:
     """(H,W) uint8 of MaterialClass of a label, see material_classes."""
-    return material_classes(read_label(path))
+    return material_classes(_exact_label(path))
 
 
 def read_object_mask(path: Path) -> np.ndarray:
     """(H,W) uint8 of MaterialClass of a label that is not 0 on transparent objects."""
-    return np.where(read_label(path) > 0, MaterialClass.TRANSPARENT, 0).astype(np.uint8)
+    return np.where(_exact_label(path) > 0, MaterialClass.TRANSPARENT, 0).astype(np.uint8)
+
+
+def _exact_label(path: Path) -> np.ndarray:
+    label = read_label(path)
+    with path.open("rb") as file:
+        if file.read(len(JPEG)) == JPEG:
+            raise DktError(f"{path}: {INEXACT}")
+    return label
 
 
 def read_normal_png(path: Path) -> np.ndarray:

@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import posixpath
 import tarfile
+from contextlib import suppress
 from functools import lru_cache, partial
 from pathlib import Path
 
 from dkt_ros.errors import DktError
-from dkt_ros.files import is_leftover
+from dkt_ros.files import is_leftover, packed
 from dkt_ros.wording import counted
 
 TarIndex = dict[str, dict[str, tuple[int, int]]]
@@ -83,6 +84,9 @@ def _index(path: Path, file_size: int, _modified: int) -> TarIndex:
     except IsADirectoryError as error:
         raise DktError(f"{path}: is a folder, expected one tar, such as of those in it") from error
     except (tarfile.TarError, OSError, EOFError, ValueError) as error:
+        with suppress(OSError), path.open("rb") as file:
+            if how := packed(file.read(tarfile.BLOCKSIZE)):
+                raise DktError(f"{path}: {how}") from error
         raise DktError(
             f"{path}: not a readable uncompressed tar ({error}); download or render it again"
         ) from error

@@ -24,6 +24,7 @@ from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from dkt_ros.errors import DktError
 from dkt_ros.fusion.network import INPUT_CHANNELS, MATCHER_FILE, computing_type
+from dkt_ros.learned import check_learned
 
 SMALLEST = 48
 """Pixels of a side of the input, of which the towers' maps are larger than all shifts."""
@@ -118,6 +119,7 @@ def read_matcher(folder: Path) -> Matcher:
         raise DktError(
             f"{path} cannot be used ({reason}): expected a matcher as `dkt pretrain-matcher` writes"
         ) from error
+    check_learned(path, matcher.state_dict())
     return matcher
 
 

@@ -21,6 +21,7 @@ from torch.nn.functional import interpolate, relu
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from dkt_ros.errors import DktError
+from dkt_ros.learned import check_learned
 
 INPUT_CHANNELS = 10
 """What features.network_input stacks."""
@@ -241,6 +242,7 @@ def read_refiner(folder: Path) -> tuple[Refiner, dict[str, Any]]:
         raise DktError(
             f"{path} cannot be used ({reason}): expected a refiner as `dkt pretrain-fusion` writes"
         ) from error
+    check_learned(path, state)
     return refiner, info
 
 

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from dkt_ros.arguments import DTYPES
 from dkt_ros.errors import DktError
+from dkt_ros.learned import check_learned
 from dkt_ros.model.info import INFO_FILE, CheckpointInfo, found_instead
 from dkt_ros.wording import counted
 
@@ -273,8 +274,6 @@ def _check_names(folder: Path, **found: Collection[str]) -> None:
 
 def _read_part(cls: Any, folder: Path, dtype: torch.dtype) -> Any:
     """One diffusers model, complete and undamaged, or a DktError."""
-    from dkt_ros.model.weights import check_finite
-
     _stored(folder)
     with _readable(folder):
         model, loading = cls.from_pretrained(
@@ -286,8 +285,7 @@ def _read_part(cls: Any, folder: Path, dtype: torch.dtype) -> Any:
         )
     for kind in ("missing", "unexpected", "mismatched"):
         _check_names(folder, **{kind: [str(name) for name in loading.get(f"{kind}_keys") or ()]})
-    for name, value in model.state_dict().items():
-        check_finite(folder, name, value)
+    check_learned(folder, model.state_dict())
     return model.eval().requires_grad_(False)
 
 

@@ -18,6 +18,7 @@ from diffusers.models.transformers.transformer_wan import WanTransformer3DModel
 
 from dkt_ros.errors import DktError
 from dkt_ros.files import sha256
+from dkt_ros.learned import check_finite
 from dkt_ros.model import original
 from dkt_ros.model.checkpoint import (
     PROMPT_KEY,
@@ -32,7 +33,7 @@ from dkt_ros.model.lora import describe, info_after, match_lora, merge_lora, ope
 from dkt_ros.model.merge import check_output, new_checkpoint
 from dkt_ros.model.network import pad_prompt
 from dkt_ros.model.text_encoder import encode_prompt
-from dkt_ros.model.weights import Weights, check_finite, open_weights, write_sharded
+from dkt_ros.model.weights import Weights, open_weights, write_sharded
 from dkt_ros.wording import counted
 
 PROMPT_TOKENS = 512

@@ -15,10 +15,11 @@ from typing import Any
 import torch
 
 from dkt_ros.errors import DktError
+from dkt_ros.learned import check_finite
 from dkt_ros.model.info import CheckpointInfo
 from dkt_ros.model.lora_scale import CONFIG_FILE, agreed_scale, alpha_of, scale_rules
 from dkt_ros.model.original import linear_modules, name_some, strip_prefix, transformer_names
-from dkt_ros.model.weights import Weights, check_finite, open_weights
+from dkt_ros.model.weights import Weights, open_weights
 from dkt_ros.wording import counted
 
 _SIDE = re.compile(r"^(?P<module>.+)\.lora[_.](?P<side>A|B|down|up)(?:\.[^.]+)?\.weight$")
@@ -165,16 +166,18 @@ def merge_lora(targets: Weights, lora: Weights, pairs: Mapping[str, LoraPair]) -
 def describe(lora: Weights, pairs: Mapping[str, LoraPair]) -> str:
     """One line: how many pairs, of which ranks, added with which factor, and who says so.
 
-    And whether they add anything at all.
+    And how many add nothing at all.
     """
     ranks = sorted({pair.rank for pair in pairs.values()})
     scales = [f"{scale:g}" for scale in sorted({pair.scale for pair in pairs.values()})]
     shown = scales[0] if len(scales) == 1 else f"{scales[0]} to {scales[-1]}"
     source = next(iter(pairs.values())).source
+    empty = sum(not _adds(lora, pair) for pair in pairs.values())
+    some = f"; {empty} of them add nothing, for one side of each is zero: did the file come whole?"
     return (
         f"merging {counted(len(pairs), 'LoRA pair')} of rank {', '.join(map(str, ranks))} with "
         f"scale {shown}: {source}"
-        + ("" if any(_adds(lora, pair) for pair in pairs.values()) else _NOTHING)
+        + ("" if not empty else _NOTHING if empty == len(pairs) else some)
     )
 
 

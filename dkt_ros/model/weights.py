@@ -23,11 +23,14 @@ from safetensors.torch import save, save_file
 
 from dkt_ros.errors import DktError
 from dkt_ros.files import shown
+from dkt_ros.learned import Inspection
 
 SHARD_BYTES = 2 * 1024**3
 """Most bytes of one written file, unless a single tensor is larger."""
 _FLOATS = {"F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16, "F64": torch.float64}
 _PICKLED = (".pth", ".pt", ".bin", ".ckpt")
+_PICKLES = b"PK\x03\x04", b"\x80\x02"
+"""How PyTorch's files begin, of today and of old."""
 _SHARD = re.compile(r"(.*)-(\d{5})-of-(\d{5})")
 _INTEGERS = {"I64": torch.int64, "I32": torch.int32, "I16": torch.int16}
 """Of single numbers, such as a LoRA's alpha."""
@@ -104,7 +107,7 @@ def write_sharded(weights: Weights, folder: Path, stem: str) -> None:
     """Writes `stem`.safetensors, or numbered shards and their index, as diffusers reads them.
 
     Takes the memory of one file; pages of the sources, which are mapped, come on top, and the
-    system takes them back when it needs them. Raises DktError for weights that are not finite.
+    system takes them back when it needs them. Raises DktError for what nothing can have learned.
     """
     split = split_torch_state_dict_into_shards(
         {
@@ -118,8 +121,10 @@ def write_sharded(weights: Weights, folder: Path, stem: str) -> None:
         index = {"metadata": split.metadata, "weight_map": split.tensor_to_filename}
         text = json.dumps(index, indent=2) + "\n"
         (folder / f"{stem}.safetensors.index.json").write_text(text, encoding="utf-8")
+    inspection = Inspection(weights.origin)
     for name, keys in split.filename_to_tensors.items():
-        _write_shard(weights, keys, folder / name)
+        _write_shard(weights, keys, folder / name, inspection)
+    inspection.judge()
 
 
 def file_bytes(tensors: dict[str, torch.Tensor], metadata: Mapping[str, str]) -> bytes:
@@ -136,18 +141,11 @@ def file_bytes(tensors: dict[str, torch.Tensor], metadata: Mapping[str, str]) ->
     return len(text).to_bytes(8, "little") + text + content[start:]
 
 
-def check_finite(origin: object, key: str, tensor: torch.Tensor) -> None:
-    """Raises DktError where a weight holds NaN or infinity."""
-    # A sum passes on what is not finite; in float32 that of finite weights is finite.
-    if not tensor.sum(dtype=torch.float32).isfinite():
-        raise DktError(f"{origin}: {key} holds values that are not finite; fetch the file again")
-
-
-def _write_shard(weights: Weights, keys: list[str], file: Path) -> None:
+def _write_shard(weights: Weights, keys: list[str], file: Path, inspection: Inspection) -> None:
     # A function of its own, so that one shard is gone from memory before the next is read.
     tensors = {key: weights.read(key).contiguous() for key in keys}
     for key, tensor in tensors.items():
-        check_finite(weights.origin, key, tensor)
+        inspection.see(key, tensor)
     save_file(tensors, file, metadata={"format": "pt"})
 
 
@@ -220,14 +218,21 @@ def _unreadable(file: Path, kind: str, error: Exception) -> DktError:
 
 
 def not_fetched(file: Path) -> DktError | None:
-    """What stands in the place of weights that were not fetched, None where nothing known does."""
-    start = b""
+    """What stands in the place of weights as they are called, None where nothing known does."""
+    begin = b""
     with contextlib.suppress(OSError), file.open("rb") as stream:
-        start = stream.read(64).lstrip().lower()
+        begin = stream.read(64)
+    start = begin.lstrip().lower()
     if start.startswith(b"version https://git-lfs"):
         return DktError(f"{file} is a Git LFS pointer to the weights; run `git lfs pull`")
     if start.startswith((b"<!doctype", b"<html")):
         return DktError(f"{file} is a web page, not weights; log in and fetch it again")
+    if begin.startswith(_PICKLES) and file.suffix not in _PICKLED:
+        return DktError(f"{file} is a PyTorch file under another name; call it {file.stem}.pth")
+    if begin[8:9] == b"{" and file.suffix in _PICKLED:
+        return DktError(
+            f"{file} is a safetensors file under another name; call it {file.stem}.safetensors"
+        )
     return None
 
 

@@ -20,8 +20,10 @@ from dkt_ros.arrays import write_to
 from dkt_ros.checks import check, check_fields
 from dkt_ros.errors import DktError
 from dkt_ros.frames import FlushReason, Frame
+from dkt_ros.geometry import disparity_of
 from dkt_ros.model.canvas import Canvas, upload
 from dkt_ros.model.condition import DisparityRange, range_of
+from dkt_ros.model.info import CheckpointInfo
 from dkt_ros.model.latent_frames import chunk_spans, pad_chunk
 from dkt_ros.model.sampler import sample
 from dkt_ros.model.streaming_network import StreamingNetwork
@@ -87,7 +89,7 @@ def predict_disparity(
         limits = range_of(readings)
     disparity = np.empty(rgb.shape[:3], np.float32)
     shown = network, canvas, rgb, options, on_progress, readings
-    if limits is not None and _one_by_one(network, options, readings):
+    if limits is not None and answers_one_by_one(network.info, options.window, raw_depth):
         for at, answer in enumerate(_pictures(*shown, limits)):
             write_to(disparity[at], answer)
     else:
@@ -151,16 +153,16 @@ def _videos(
         yield slice(begin, end), video[:, :, : end - begin]
 
 
-def _one_by_one(
-    network: StreamingNetwork, options: PredictOptions, readings: NDArray[np.float32]
+def answers_one_by_one(
+    info: CheckpointInfo, window: int | None, raw_depth: Sequence[NDArray[np.float32] | None]
 ) -> bool:
-    """Whether each frame is answered by itself: of a network that is best so.
+    """Whether each frame of a video is answered by itself: by a network that is best so.
 
     The readings' range keeps all on one scale; a frame that has too few of its own needs the
-    others'.
+    others'. window: as in CheckpointInfo.one_by_one. raw_depth: as in predict_disparity.
     """
-    return network.info.one_by_one(options.window) and all(
-        range_of(one[None]) is not None for one in readings
+    return info.one_by_one(window) and all(
+        one is not None and range_of(disparity_of(one)) is not None for one in raw_depth
     )
 
 

@@ -68,15 +68,15 @@ def run_predict(args: argparse.Namespace) -> int:
 
     from dkt_ros.formats.clips import read_clip, read_raw_depth
     from dkt_ros.frames import frames_of
-    from dkt_ros.predict.load import load_predictor
+    from dkt_ros.predict.load import clip_frames, load_predictor
 
     options = options_of(args)
     _check_output(args.output, args.input)
     rgb = read_clip(args.input, args.color)
     raw_depth = read_raw_depth(args.input, args.depth, rgb, args.color)
-    pictures = zip(rgb, [None] * len(rgb) if raw_depth is None else raw_depth, strict=True)
+    readings = [None] * len(rgb) if raw_depth is None else list(raw_depth)
     progress = StageProgress()
-    predictor = load_predictor(options, progress, video_frames=len(rgb))
+    predictor = load_predictor(options, progress, clip_frames(options, readings))
     height, width = predictor.network_size(*rgb.shape[1:3])
     trained = "{}x{}".format(*predictor.natural_size)
     progress.end()
@@ -89,7 +89,7 @@ def run_predict(args: argparse.Namespace) -> int:
     if raw_depth is not None and (why := _unseen(predictor, raw_depth)):
         print(f"{why}: it sees colour alone, and its disparity is relative", file=sys.stderr)
     try:
-        disparity = predictor.video(list(frames_of(pictures)), progress)
+        disparity = predictor.video(list(frames_of(zip(rgb, readings, strict=True))), progress)
     except torch.OutOfMemoryError as error:
         raise DktError(
             f"{options.device} has too little memory for {counted(len(rgb), 'frame')} at "

@@ -47,10 +47,10 @@ def load_predictor(
 ) -> Predictor:
     """Loads the network that the options name.
 
-    video_frames: only `video` of so many frames will be asked for, which is what an engine must
-    then be able to compute. Raises DktError for what the options name wrongly; what torch raises
-    (out of memory) passes. Either way nothing of the network stays in memory then, not even for
-    whoever keeps the exception.
+    video_frames: only `video` will be asked for, of so many frames at a time (see clip_frames),
+    which is what an engine must then be able to compute. Raises DktError for what the options name
+    wrongly; what torch raises (out of memory) passes. Either way nothing of the network stays in
+    memory then, not even for whoever keeps the exception.
     """
     check_type("options", options, PredictorOptions | None)
     options = options or PredictorOptions()
@@ -283,8 +283,6 @@ def request_of(
     else:
         count = options.buffer_frames or info.buffer_frames
         clips = [video_frames] if video_frames else [*range(1, count + 1, 4)]  # as the buffer fills
-        if video_frames and info.one_by_one(options.window):
-            clips.append(1)  # where all frames have readings
         window = info.window if options.window is None else options.window
         overlap = info.overlap if options.overlap is None else options.overlap
         windows = exact_windows(clips, window, overlap)
@@ -304,6 +302,19 @@ def request_of(
         fall_back=options.engine_fallback,
         build_flags=flags,
     )
+
+
+def clip_frames(options: PredictorOptions, raw_depth: Sequence[NDArray[np.float32] | None]) -> int:
+    """How many frames of a video the network sees at a time: all, or one.
+
+    raw_depth: of each frame (H, W) metres, or None. Raises DktError as `load_predictor`.
+    """
+    from dkt_ros.predict.clip import answers_one_by_one
+
+    if options.predictor != "dkt" or options.mode == "live":
+        return len(raw_depth)
+    info = CheckpointInfo.read(checkpoint_folder(options))
+    return 1 if answers_one_by_one(info, options.window, raw_depth) else len(raw_depth)
 
 
 def resolve_device(name: str) -> str:

@@ -36,6 +36,8 @@ from dkt_ros.bags.topics import (
 from dkt_ros.bags.unregistered import RegisteredImage, depth_camera
 from dkt_ros.errors import DktError
 from dkt_ros.files import StorageError, shown
+from dkt_ros.formats.pictures import JPEG
+from dkt_ros.formats.pixels import INEXACT
 from dkt_ros.formats.transphy3d import material_classes
 from dkt_ros.frames import FlushReason
 from dkt_ros.geometry import depth_unit
@@ -452,7 +454,13 @@ class _Reading:
         return depth if self._fits(message, depth, size) else None
 
     def _mask(self, message: RecordedMessage, size: tuple[int, ...]) -> NDArray[np.uint8] | None:
-        grey = rgb_of(self._source._decoded(message))[..., 0]
+        image = self._source._decoded(message)
+        if hasattr(image, "format") and bytes(image.data[: len(JPEG)]) == JPEG:
+            raise DktError(f"{message.topic}: {INEXACT}, or record them raw")
+        labels = rgb_of(image)
+        if (labels != labels[..., :1]).any():
+            raise DktError(f"{message.topic}: has colours, expected labels in one channel (mono8)")
+        grey = labels[..., 0]
         return material_classes(grey) if self._fits(message, grey, size) else None
 
     def _fits(self, message: RecordedMessage, picture: NDArray[Any], size: tuple[int, ...]) -> bool:

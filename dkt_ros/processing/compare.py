@@ -185,15 +185,19 @@ def table(found: list[Comparison]) -> str:
         ]
         verdict = "; ".join(one.why) or ("identical" if one.identical else "within the limits")
         if one.neither:
-            verdict = f"in neither, failed: {one_line(one.neither)}"
+            verdict = f"in neither, failed: {one.neither}"
         lines.append(
-            f"| {one_line(one.name)} | {one.frames} ({one.only_a}, {one.only_b}) | "
+            f"| {_in_cell(one.name)} | {one.frames} ({one.only_a}, {one.only_b}) | "
             f"{_percent(one.mean)} | {_percent(one.p95)} | {_percent(one.beyond)} | "
             f"{_percent(one.lost)}, {_percent(one.gained)} | {errors[0]} | "
             f"{errors[1]} | {_milliseconds(one.seconds_a)}, {_milliseconds(one.seconds_b)} | "
-            f"{verdict} |"
+            f"{_in_cell(verdict)} |"
         )
     return "\n".join(lines)
+
+
+def _in_cell(text: str) -> str:
+    return one_line(text).replace("|", r"\|")
 
 
 def as_json(found: list[Comparison], limits: Limits) -> str:

@@ -135,11 +135,14 @@ class Recording:
 
     def _check_pictures(self, options: SourceOptions) -> None:
         if options.color is None and options.depth is None and not is_picture_folder(self.path):
+            above = self.path.resolve().parent
+            advice = "name its pictures (--color PATTERN, --depth-images PATTERN)"
+            if is_picture_folder(above) and self.path.resolve() != above:
+                advice = f"{above} seems to hold both: name that"
             raise ProcessingError(
                 Outcome.NOT_A_RECORDING,
                 f"{self.path}: neither a bag, a data set, a folder of colour and depth pictures, "
-                "nor a folder of these; name its pictures (--color PATTERN, "
-                "--depth-images PATTERN)",
+                f"nor a folder of these; {advice}",
             )
 
 

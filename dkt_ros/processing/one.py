@@ -260,6 +260,7 @@ class _Run:
             state.refuse(cause, error)
             return
         state.miss(labelled.unusable)
+        state.look_at(labelled)
         state.last_ns = labelled.frame.stamp_ns
         state.first_ns = state.last_ns if state.first_ns is None else state.first_ns
         if state.epoch != item.epoch:
@@ -392,7 +393,7 @@ class _Run:
                 "between_answers": state.counts["between"],
                 "refused": sum(state.refused.values()),
                 "lost": lost,
-                "notes": [*source.notes, *state.unlabelled, *state.suspected],
+                "notes": [*source.notes, *state.unlabelled, *state.odd, *state.suspected],
                 "unpaired": {k: n for k, n in source.dropped.items() if k not in source.reasons},
                 "restarts": {**source.flushed} | state.restarts,
                 "states": state.states,

@@ -6,6 +6,9 @@ from collections import Counter
 from dataclasses import dataclass, field
 from typing import Any
 
+from dkt_ros.bags.recording import LabelledFrame
+from dkt_ros.datasets.plausibility import suspicions
+from dkt_ros.datasets.sample import Sample
 from dkt_ros.frames import FlushReason
 from dkt_ros.processing.outcome import Outcome
 from dkt_ros.processing.source import Source
@@ -14,7 +17,7 @@ from dkt_ros.wording import counted, kind_of
 _EMPTY, _WHY = "no depth, state ", "no depth, reason "
 """What frames without depth are counted under."""
 _STATE, _RESTART, _SUSPECTED = "state ", "restart: ", "suspected: "
-_LABEL = "label: "
+_LABEL, _ODD, _LOOKED_AT = "label: ", "odd: ", "frames with true depth that were looked at"
 
 
 @dataclass
@@ -62,6 +65,23 @@ class RunState:
             self.counts[_LABEL + name] += 1
             self.reasons.setdefault(_LABEL + name, why)
 
+    def look_at(self, labelled: LabelledFrame) -> None:
+        """Keeps what looks wrong with the first frame that has true depth."""
+        if labelled.truth is None or self.counts[_LOOKED_AT]:
+            return
+        self.counts[_LOOKED_AT] += 1
+        frame = labelled.frame
+        sample = Sample(
+            frame.rgb,
+            labelled.truth,
+            labelled.picture or f"stamp {frame.stamp_ns * 1e-9:.3f}",
+            frame.raw_depth,
+            labelled.mask,
+            camera_matrix=frame.intrinsics.matrix,
+        )
+        for text in suspicions(sample):
+            self._tell(_ODD, text)
+
     def _tell(self, prefix: str, text: str) -> None:
         """Counts a frame of which this is said, and keeps the first one's words."""
         kind = prefix + kind_of(text)
@@ -76,6 +96,11 @@ class RunState:
             f"{n} of {answered} frames: {self.reasons[_SUSPECTED + kind]}"
             for kind, n in sorted(self._counted(_SUSPECTED).items())
         ]
+
+    @property
+    def odd(self) -> list[str]:
+        """What looks wrong with true depth or masks, a line each."""
+        return [self.reasons[_ODD + kind] for kind in sorted(self._counted(_ODD))]
 
     @property
     def unlabelled(self) -> list[str]:

@@ -20,7 +20,7 @@ from dkt_ros.files import shown
 from dkt_ros.formats import videos
 from dkt_ros.formats.intrinsics import stated_depth_unit
 from dkt_ros.formats.numpy_files import arrays_in, mapped_array, may_be_depth
-from dkt_ros.formats.pictures import DEPTHS, PICTURES, natural_key, skipping
+from dkt_ros.formats.pictures import DEPTHS, PICTURES, begun_late, natural_key, skipping
 from dkt_ros.formats.pixels import read_depth, read_mask
 from dkt_ros.formats.transphy3d import material_classes
 from dkt_ros.frames import NANOSECONDS_PER_SECOND, Frame
@@ -77,6 +77,14 @@ class VideoSource(Source):
                     f"{apart[1].name}, and there are {len(files)} for {told.frames or 'its'} "
                     "frames: expected one for each frame, in order; fill up with pictures of 0, "
                     "or give an array (.npy)",
+                )
+            if first := begun_late(files, told.frames):
+                raise ProcessingError(
+                    Outcome.NOT_A_RECORDING,
+                    f"{path}: the pictures beside it are counted from {first.name} on, and there "
+                    f"are {len(files)} for {told.frames} frames: whether the first or the last "
+                    "are missing cannot be told; expected one for each frame, in order; fill up "
+                    "with pictures of 0, or give an array (.npy)",
                 )
 
     @property

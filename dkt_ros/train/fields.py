@@ -71,8 +71,12 @@ def read_recipe(
         path = shipped / f"{name}.yaml"
     try:
         content = yaml.load(path.read_text(encoding="utf-8"), _Loader)
+    except UnicodeDecodeError as error:
+        raise DktError(f"{path} is no text in UTF-8 ({error}); save it as that") from error
     except (OSError, *_NO_YAML) as error:
         raise DktError(f"{path} cannot be read as YAML: {error}") from error
+    if content is None:
+        raise DktError(f"{path} is empty, expected fields with values, as {shipped} has them")
     for change in changes:
         _apply(content, change)
     return path, content

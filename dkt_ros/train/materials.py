@@ -75,8 +75,14 @@ class Materials:
         )
         for line in mixture.summary(with_frames=True):
             self.report(line)
-        for line in mixture.suspicions():
+        for line in (*mixture.shared(), *mixture.suspicions()):
             self._note(line)
+        if (warmup := recipe.optimizer.warmup) > recipe.steps:
+            self._note(
+                f"the learning rate rises for {warmup} steps and the run has {recipe.steps}, so it "
+                f"comes to {recipe.steps / warmup:.1%} of optimizer.learning_rate: lower "
+                "optimizer.warmup"
+            )
         if recipe.data.conditioned:
             if not mixture.has_raw_depth():
                 raise DktError(

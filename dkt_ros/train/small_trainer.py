@@ -214,6 +214,12 @@ class SmallTrainer(abc.ABC):
         if resume:
             self.load(output, report)
         config, total = self.config, self.config.total_steps
+        if config.warmup_steps + config.decay_steps > total:
+            report(
+                f"note: the learning rate rises for {config.warmup_steps} steps and falls over the "
+                f"last {config.decay_steps}, and the run has {total}, so it never comes to "
+                "learning_rate: lower warmup_steps and decay_steps"
+            )
         report(f"{counted(len(data.items), noun)}, step {self.step} of {total}")
         means = Means()
         with progress_bar(total, "step", initial=self.step, leave=True) as bar:

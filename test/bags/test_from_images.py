@@ -142,6 +142,16 @@ def test_stamps_pair_with_the_nearest(tmp_path: Path, unit: str) -> None:
     assert "1 of 3 colour pictures have no depth within 20 ms" in remarks[0]
 
 
+def test_stamps_that_are_all_too_far_apart_say_by_how_much(tmp_path: Path) -> None:
+    for name, offset in (("rgb", 0.0), ("depth", 0.05)):
+        (tmp_path / name).mkdir()
+        for second in range(2):
+            file = tmp_path / name / f"{1305031453 + second + offset:.6f}.png"
+            cv2.imwrite(str(file), np.full((4, 6), 1000, np.uint16))
+    with pytest.raises(DktError, match=r"no depth .* is within 20 ms .* nearest is 0\.050 s away"):
+        list(read_frames(ImageFolder(tmp_path, PINHOLE, color="rgb/*")))
+
+
 def test_the_order_is_natural_and_what_is_no_picture_is_passed_over(tmp_path: Path) -> None:
     for name in ("color", "depth"):
         (tmp_path / name).mkdir()

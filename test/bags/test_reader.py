@@ -614,11 +614,24 @@ def encrypted(bag: Path) -> Path:
     return bag
 
 
+LISTED = b"rosbag2_bagfile_information: {relative_file_paths: [lost_0.db3]}"
+
+
 @pytest.mark.parametrize(
     ("make", "words"),
     [
         (lambda p: p / "absent", "no such bag"),
         (lambda p: p, "neither metadata.yaml nor"),
+        (lambda p: Path("/dev/null"), "neither a file nor a folder"),
+        (lambda p: _file(p / "metadata.yaml", b"x"), "which is the folder: name /"),
+        (
+            lambda p: _file(p / "metadata.yaml", LISTED).parent,
+            r"not a bag folder: lost_0\.db3 named by metadata\.yaml is missing$",
+        ),
+        (
+            lambda p: _file(p / "metadata.yaml", LISTED.replace(b"[lost_0.db3]", b"a.db3")).parent,
+            r": a\.db3 named by metadata\.yaml is missing$",
+        ),
         (lambda p: _file(p / "a.txt", b"x"), "not a bag"),
         (lambda p: _file(p / "a.bag", b""), "empty"),
         (lambda p: _file(p / "a.bag", b"#ROSBAG V1.2\n"), "version"),

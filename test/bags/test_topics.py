@@ -104,6 +104,17 @@ def test_a_topic_may_be_named_without_its_transport() -> None:
     assert found.depth == "/left/depth/image/compressedDepth"
 
 
+@pytest.mark.parametrize("recorded", ["/left/rgb", "left/rgb"])
+@pytest.mark.parametrize("form", ["", "/compressed"])
+def test_a_topic_may_be_named_without_its_first_slash_and_recorded_so(
+    recorded: str, form: str
+) -> None:
+    for name in ("/left/rgb", "left/rgb"):
+        assert recorded_topic([f"{recorded}{form}", "/left/depth"], name) == f"{recorded}{form}"
+    assert recorded_topic(["/left/depth"], "left/rgb") == "left/rgb"
+    assert recorded_topic(["/left/rgb", "left/rgb"], recorded) == recorded
+
+
 def test_what_is_missing_is_said_with_what_is_there() -> None:
     with pytest.raises(DktError, match="no colour image found among /i"):
         discover_topics(topics(**{"/i": INFO}))

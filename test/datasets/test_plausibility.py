@@ -57,6 +57,18 @@ def test_raw_depth_may_be_wrong_on_glass() -> None:
     assert suspicions(replace(frame, raw_depth=raw_depth, mask=mask)) == ()
 
 
+def test_raw_depth_in_the_place_of_the_truth() -> None:
+    frame = sound()
+    assert frame.raw_depth is not None
+    rounded = np.round(frame.raw_depth, 4)
+    (line,) = suspicions(replace(frame, depth=frame.raw_depth, raw_depth=rounded, normal=None))
+    assert line.startswith("frame 7: raw depth is the true depth at every pixel; is one of them")
+    for place, value in (((3, 4), np.nan), ((30, 40), 3.0)):
+        other = frame.depth.copy()
+        other[place] = value
+        assert suspicions(replace(frame, raw_depth=other)) == ()
+
+
 @pytest.mark.parametrize(
     "axes",
     [
@@ -102,3 +114,18 @@ def test_an_inverted_mask() -> None:
     assert frame.mask is not None
     (line,) = suspicions(replace(frame, mask=1 - frame.mask, raw_depth=None))
     assert "objects are 97% of the picture; mask inverted?" in line
+
+
+def test_an_inverted_mask_of_objects_that_are_no_small_part() -> None:
+    """What reaches all around the picture, and has the better raw depth, is what is around them."""
+    frame = sound()
+    glass = np.zeros_like(frame.mask)
+    glass[10:40, 20:50] = 1
+    wrong = np.where(glass == 1, np.float32(np.nan), frame.depth)
+    for raw_depth in (None, wrong):
+        (line,) = suspicions(replace(frame, mask=1 - glass, raw_depth=raw_depth))
+        assert "objects are 77% of the picture and 100% of its border; mask inverted?" in line
+        assert suspicions(replace(frame, mask=glass, raw_depth=raw_depth)) == ()
+    # A pane before all but a box that stands before it.
+    bad = np.where(glass == 1, frame.depth, 2 * frame.depth)
+    assert suspicions(replace(frame, mask=1 - glass, raw_depth=bad)) == ()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import gzip
+import shutil
 import tarfile
 from pathlib import Path
 
@@ -24,6 +26,21 @@ def test_nothing_says_what_was_looked_for(tmp_path: Path) -> None:
     for kind in KINDS:
         assert f"{kind}: " in str(caught.value)
     assert str(caught.value).endswith("recordings with the truth become one by `dkt pack`")
+
+
+def test_what_is_still_packed_is_told(tmp_path: Path) -> None:
+    trees.transphy3d_tree(tmp_path / "whole", splits=("train",))
+    (tar,) = (tmp_path / "whole").rglob("*.tar")
+    for name in ("a.tar.gz", "a.tar"):
+        (tmp_path / name).write_bytes(gzip.compress(tar.read_bytes()))
+    shutil.rmtree(tmp_path / "whole")
+    with pytest.raises(DktError, match=r"can be read \(.*a\.tar: packed with gzip; unpack it\)"):
+        open_dataset(tmp_path)
+    (tmp_path / "a.tar").unlink()
+    with pytest.raises(
+        DktError, match=r"holds no data set, but a\.tar\.gz, which is to be unpacked"
+    ):
+        open_dataset(tmp_path)
 
 
 def test_a_missing_folder_is_named(tmp_path: Path) -> None:

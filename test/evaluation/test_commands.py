@@ -90,6 +90,28 @@ def test_two_data_sets_in_one_run(
     assert total == pytest.approx(sum(both) / 2)
 
 
+@pytest.mark.parametrize(
+    ("splits", "split", "told"),
+    [
+        (("test", "train"), [], True),
+        (("test", "train"), ["--split=test"], False),
+        (("test",), [], False),
+    ],
+)
+def test_training_data_that_count_too_are_told(
+    tmp_path: Path,
+    splits: tuple[str, ...],
+    split: list[str],
+    told: bool,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    trees.transphy3d_tree(tmp_path, splits=splits)
+    # Ends before anything is measured.
+    assert main(["eval", "--data", str(tmp_path), *split, "--predictions=a=/nowhere"]) == 2
+    said = f"note: {tmp_path}: its test and train data are measured together"
+    assert (said in capsys.readouterr().err) is told
+
+
 def test_a_refiner_of_ones_own_fuses(tmp_path: Path, rendered: Path) -> None:
     errors = []
     for trust in (None, 20.0, -20.0):

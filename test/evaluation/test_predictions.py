@@ -243,6 +243,22 @@ def test_a_video_without_a_folder_is_named_and_a_tree_without_any_refused(
         model.check(reader.clips)
 
 
+@pytest.mark.parametrize(("name", "found"), [(None, "nothing"), ("0.pfm", "0.pfm and so on")])
+def test_a_folder_of_other_files_says_what_it_holds(
+    tmp_path: Path, reader: VideoReader, name: str | None, found: str
+) -> None:
+    folder = folder_of(tmp_path, video := only(reader))
+    if name is not None:
+        (folder / name).touch()
+    skipped = Skipped()
+    evaluate_video(video, Methods([PredictedDepth("a", tmp_path / "theirs")]), RANGE, skipped)
+    (reason,) = skipped.reasons.values()
+    assert reason == (
+        f"{folder}: holds {found}, expected a file for each frame that ends in .png, .exr, .npz, "
+        ".npy"
+    )
+
+
 @pytest.mark.parametrize("names", [("0.png", "0.npy"), ("1.npy", "00000001.npy")])
 def test_two_files_of_one_frame_are_named(
     tmp_path: Path, reader: VideoReader, names: tuple[str, str]

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from dkt_ros.formats.pictures import out_of_step, skipping
+from dkt_ros.formats.pictures import begun_late, out_of_step, skipping
 
 
 def files(pattern: str, numbers: Sequence[float | str]) -> list[Path]:
@@ -19,6 +19,9 @@ def files(pattern: str, numbers: Sequence[float | str]) -> list[Path]:
     [
         ([0, 1, 3, 4], [0, 1, 2, 3], 2),
         ([0, 1, 2, 3], [1, 2, 3, 4], None),  # counted from 1
+        ([0, 1, 2, 3], [3, 4, 5, 6], 0),
+        ([7, 8, 9], [8, 9, 10], 0),
+        ([7, 8, 9], [57, 58, 59], None),  # another counter
         ([0, 5, 10, 15], [0, 5, 15, 20], 2),
         ([1e9, 1e9 + 33, 1e9 + 67], [1e9 + 4, 1e9 + 36, 1e9 + 80], None),
         ([0, 1, 2], [1000, 1033, 1066], None),  # indices and times
@@ -76,3 +79,24 @@ def test_pictures_beside_a_video_that_are_named_by_twos_are_all_there(
     numbers: Sequence[int | str], frames: int, missing: bool
 ) -> None:
     assert (skipping(files("{}.png", numbers), frames) is not None) is missing
+
+
+@pytest.mark.parametrize(
+    ("numbers", "frames", "late"),
+    [
+        (range(1, 6), 6, True),  # the first of those from 0, or the last of those from 1
+        (range(10, 60, 10), 6, True),
+        (range(2, 7), 6, True),
+        (range(1, 7), 6, False),
+        (range(9, 14), 6, False),  # counted from anywhere
+        (range(5), 6, False),
+        ([1000, 1033, 1067], 6, False),  # times
+        (["1_1", "1_2", "2_1", "2_2"], 6, False),  # two scenes
+        (["a"], 6, False),
+    ],
+)
+def test_counted_pictures_of_which_the_first_may_be_missing(
+    numbers: Sequence[int | str], frames: int, late: bool
+) -> None:
+    named = files("{}.png", numbers)
+    assert begun_late(named, frames) == (named[0] if late else None)

@@ -107,6 +107,18 @@ def test_labels_kept_as_grey_colour_are_read(tmp_path: Path) -> None:
     np.testing.assert_array_equal(pixels.read_label(tmp_path / "a.png"), label)
 
 
+@pytest.mark.parametrize("name", ["a.jpg", "named.png"])
+def test_masks_kept_as_jpeg_are_refused(tmp_path: Path, name: str) -> None:
+    """Around each edge it would have objects, some of them of metal."""
+    mask = np.zeros((16, 16), np.uint8)
+    mask[5:11, 3:9] = 255
+    path = tmp_path / name
+    path.write_bytes(cv2.imencode(".jpg", mask)[1].tobytes())
+    for read in (pixels.read_mask, pixels.read_object_mask):
+        with pytest.raises(DktError, match=rf"{name}: a JPEG, which keeps no exact numbers"):
+            read(path)
+
+
 def test_depth_is_divided_by_its_units(tmp_path: Path) -> None:
     assert cv2.imwrite(str(tmp_path / "a.png"), np.array([[0, 1, 4000, 65534, 65535]], np.uint16))
     depth = pixels.read_depth_png(tmp_path / "a.png", 4000)

@@ -4,16 +4,32 @@ from __future__ import annotations
 
 import os
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
+from torch import Tensor
 
+from dkt_ros.errors import DktError
 from dkt_ros.fusion.config import FusionConfig
 from dkt_ros.fusion.network import MATCHER_FILE, WEIGHTS_FILE
-from dkt_ros.fusion.weights import default_weights, matcher_of, refiner_of, refiner_state
+from dkt_ros.fusion.weights import (
+    check_weights,
+    default_weights,
+    matcher_of,
+    refiner_of,
+    refiner_state,
+)
 
 CPU = torch.device("cpu")
+
+
+def nan_at_end(tensor: Tensor) -> Tensor:
+    changed = tensor.clone()
+    changed.view(-1)[-1] = float("nan")
+    return changed
 
 
 @pytest.fixture
@@ -36,6 +52,20 @@ def test_files_are_read_once_and_again_when_one_is_replaced_even_by_an_older(
     os.utime(named / replaced, (1, 1))
     assert refiner_of(config, True, CPU)[0] is not before[0]
     assert matcher_of(config, CPU) is not before[1]
+
+
+@pytest.mark.parametrize(
+    ("spoilt", "says"), [(torch.zeros_like, "of one value"), (nan_at_end, "finite")]
+)
+@pytest.mark.parametrize("name", [WEIGHTS_FILE, MATCHER_FILE])
+def test_what_nothing_can_have_learned_is_refused(
+    named: Path, name: str, spoilt: Callable[[Tensor], Tensor], says: str
+) -> None:
+    tensors = load_file(named / name)
+    floats = {key: spoilt(value) for key, value in tensors.items() if value.is_floating_point()}
+    save_file({**tensors, **floats}, named / name)
+    with pytest.raises(DktError, match=f"{name}: .*{says}"):
+        check_weights(named)
 
 
 def test_a_matcher_that_is_not_beside_the_named_refiner_is_the_packages(named: Path) -> None:

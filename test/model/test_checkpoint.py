@@ -215,6 +215,8 @@ def test_a_run_s_folder_says_where_its_checkpoint_is(tiny_checkpoint: Path, tmp_
     for read in (load_checkpoint, CheckpointInfo.read):
         with pytest.raises(DktError, match=expected):
             read(run)
+    with pytest.raises(DktError, match=f"transformer is a part of one: name {run / 'checkpoint'}$"):
+        load_checkpoint(run / "checkpoint" / "transformer")
     (run / "adapter").mkdir()
     (run / "adapter" / "adapter_config.json").write_text("{}")
     with pytest.raises(DktError, match="is a LoRA, to be merged with `dkt convert"):
@@ -330,6 +332,16 @@ def test_weights_that_are_not_finite_are_named(copied: Path, part: str) -> None:
     tensors[key].view(-1)[0] = float("nan")
     save_file(tensors, file, metadata={"format": "pt"})
     with pytest.raises(DktError, match=f"{part}: {key} holds values that are not finite"):
+        load_checkpoint(copied)
+
+
+@pytest.mark.parametrize("part", ["transformer", "vae"])
+def test_weights_that_are_all_zero_are_refused(copied: Path, part: str) -> None:
+    """As of a file that was set aside before its content came."""
+    file = copied / part / WEIGHTS
+    blank = {key: torch.zeros_like(tensor) for key, tensor in load_file(file).items()}
+    save_file(blank, file, metadata={"format": "pt"})
+    with pytest.raises(DktError, match=f"{part}: .* of one value throughout, the first is .*again"):
         load_checkpoint(copied)
 
 

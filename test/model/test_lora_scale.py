@@ -170,6 +170,10 @@ def test_a_lora_that_adds_nothing_is_told(tmp_path: Path, zero: str) -> None:
     tensors = pair(Q) | pair(K)
     some = {k: v * (zero not in k or "self_attn.k" in k) for k, v in tensors.items()}
     assert "add NOTHING" not in factor(written(tmp_path, some))[1]
+    lora = open_lora(written(tmp_path, some))
+    assert "; 1 of them add nothing, for one side of" in describe(lora, match_lora(lora, BASE))
+    lora = open_lora(written(tmp_path, tensors))
+    assert "nothing" not in describe(lora, match_lora(lora, BASE))
     lora = open_lora(written(tmp_path, {k: v * (zero not in k) for k, v in tensors.items()}))
     said = describe(lora, match_lora(lora, BASE))
     assert "they add NOTHING, for one side of each is zero" in said

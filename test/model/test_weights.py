@@ -27,7 +27,7 @@ def test_shards_stay_under_the_limit_and_lose_nothing(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(weights_module, "SHARD_BYTES", 1000)
-    tensors = {f"w{n:02d}": torch.full((n + 1, 20), float(n)) for n in range(20)}
+    tensors = {f"w{n:02d}": n + torch.rand(n + 1, 20) for n in range(20)}
     write_sharded(Weights.from_tensors(tensors, "test"), tmp_path, "model")
     shards = sorted(tmp_path.glob("*-of-*.safetensors"))
     assert len(shards) > 5
@@ -142,6 +142,18 @@ def test_a_bad_file_is_refused_in_one_line(tmp_path: Path, content: bytes | str,
         open_weights(file)
     assert "lora.safetensors" in str(caught.value)
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("old", [False, True])
+def test_a_file_of_the_other_kind_is_told(tmp_path: Path, old: bool) -> None:
+    """As whoever renames one does, for a program that takes no other ending."""
+    pickled, plain = tmp_path / "lora.safetensors", tmp_path / "lora.bin"
+    torch.save({"w": torch.ones(2)}, pickled, _use_new_zipfile_serialization=not old)
+    save_file({"w": torch.ones(2)}, plain)
+    with pytest.raises(DktError, match=r"is a PyTorch file under another name; call it lora\.pth"):
+        open_weights(pickled)
+    with pytest.raises(DktError, match=r"a safetensors file .*; call it lora\.safetensors"):
+        open_weights(plain)
 
 
 @pytest.mark.parametrize(

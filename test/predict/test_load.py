@@ -33,6 +33,7 @@ from dkt_ros.model.windows import live_windows
 from dkt_ros.predict.clip import ClipPredictor, PredictOptions, predict_disparity
 from dkt_ros.predict.dkt import DktPredictor
 from dkt_ros.predict.load import (
+    clip_frames,
     load_predictor,
     load_predictors,
     network_state,
@@ -415,14 +416,23 @@ def test_the_whole_video_is_what_an_engine_must_hold(tiny_checkpoint: Path) -> N
     assert whole.build_flags[-2:] == ("--frames", "9")
 
 
-def test_an_engine_must_hold_single_frames_where_a_video_is_answered_one_by_one(
+def test_an_engine_must_hold_the_windows_that_a_video_is_answered_by_and_no_others(
     tmp_path: Path,
 ) -> None:
+    """Single frames where all have readings, else the checkpoint's window."""
     folder = make_tiny_checkpoint(tmp_path, condition="from_raw_depth")
     told = json.loads((folder / "dkt.json").read_text())
     (folder / "dkt.json").write_text(json.dumps(told | {"buffer_frames": 1}))
-    assert request_of(options(folder), video_frames=9).windows == ((3, 3), (1, 1))
-    assert request_of(options(folder, window=3), video_frames=9).windows == ((3, 3),)
+
+    def windows(*raw_depth: np.ndarray | None, **changes: Any) -> tuple[tuple[int, int], ...]:
+        chosen = options(folder, **changes)
+        return request_of(chosen, video_frames=clip_frames(chosen, raw_depth)).windows
+
+    seen, unseen = np.ones((48, 80), np.float32), np.full((48, 80), np.nan, np.float32)
+    assert windows(*[seen] * 9) == ((1, 1),)
+    assert windows(*[seen] * 8, unseen) == windows(*[None] * 9) == ((3, 3),)
+    assert windows(*[seen] * 9, window=3) == ((3, 3),)
+    assert windows(*[seen] * 9, mode="live") == request_of(options(folder, mode="live")).windows
     assert request_of(options(folder)).windows == ((1, 1),)
 
 

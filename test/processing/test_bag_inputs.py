@@ -98,6 +98,33 @@ def test_a_bag(color: str, depth: str, storage: str, tmp_path: Path) -> None:
         assert np.abs(shot.frame.rgb.astype(int) - labelled.frame.rgb).mean() < 6
 
 
+@pytest.mark.parametrize(
+    ("form", "topic", "says"),
+    [
+        ("jpeg", "/truth/mask/compressed", "a JPEG, which keeps no exact numbers"),
+        ("raw", "/truth/mask", "has colours, expected labels in one channel"),
+    ],
+)
+def test_masks_that_are_no_labels_cost_themselves_and_are_told(
+    tmp_path: Path, form: str, topic: str, says: str
+) -> None:
+    encoder = MessageEncoder(typestore(), "camera", color=form, depth="32FC1")
+    picture = np.zeros((32, 48, 3), np.uint8)
+    picture[5:9, 7:20, 1] = 255
+
+    def beside(role: str, message: Any, index: int) -> Edited | None:
+        if role != "depth":
+            return None
+        stamp = START_NS + index * PERIOD_NS
+        return [(role, message, stamp), (topic, encoder.color_image(picture, stamp), stamp)]
+
+    found = shots(opened(make_bag(tmp_path / "bag", beside, count=2)))
+    assert len(found) == 2
+    for shot in found:
+        assert shot.mask is None
+        assert f"{topic}: {says}" in shot.unusable["mask"]
+
+
 def test_truth_and_masks_of_another_size_are_told_and_not_looked_at(tmp_path: Path) -> None:
     encoder = MessageEncoder(typestore(), "camera", color="raw", depth="32FC1")
 

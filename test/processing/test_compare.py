@@ -18,7 +18,7 @@ from dkt_ros.bags.reader import BagReader
 from dkt_ros.bags.recording import RecordingOptions, record
 from dkt_ros.cli import main
 from dkt_ros.errors import DktError
-from dkt_ros.processing.compare import Limits, compare
+from dkt_ros.processing.compare import Comparison, Limits, compare, table
 from dkt_ros.processing.compare_command import parsed_settings
 from dkt_ros.processing.messages import typestore
 
@@ -57,6 +57,17 @@ def test_the_same_is_identical(
     (one,) = json.loads(shown[-1])["recordings"]
     assert (one["identical"], one["frames"], one["mean"], one["beyond"]) == (True, COUNT, 0.0, 0.0)
     assert any("identical" in line for line in shown if line.startswith("| scene"))
+
+
+def test_a_table_has_its_columns_whatever_is_in_a_cell() -> None:
+    found = [
+        Comparison("left|right", why=["only in A, failed: a\nb|c"]),
+        Comparison("d", neither="e|f"),
+    ]
+    first, second = table(found).splitlines()[2:]
+    assert first.startswith(r"| left\|right | ")
+    assert first.endswith(r"| only in A, failed: a b\|c |")
+    assert second.endswith(r"| in neither, failed: e\|f |")
 
 
 def test_what_systems_leave_beside_files_is_no_output(

@@ -538,6 +538,21 @@ def test_what_looks_wrong_in_frames_is_noted_once_each(
     )
 
 
+def test_truth_and_masks_that_look_wrong_are_noted_once(
+    told: ProcessOptions, tmp_path: Path
+) -> None:
+    def wrong(labelled: Any) -> Any:
+        mask, truth = 1 - (labelled.mask > 0).astype(np.uint8), labelled.frame.raw_depth
+        return replace(labelled, mask=mask, truth=truth)
+
+    frames = [replace(labelled_frames(3)[0], truth=None), *map(wrong, labelled_frames(3)[1:])]
+    record(frames, tmp_path / "wrong", RecordingOptions(color="raw", depth="32FC1"))
+    notes = processed(tmp_path / "wrong", told, tmp_path / "out")["notes"]
+    for said in ("raw depth is the true depth at every pixel", "mask inverted?"):
+        (note,) = (note for note in notes if said in note)
+        assert note.startswith(f"stamp {frames[1].frame.stamp_ns * 1e-9:.3f}: ")
+
+
 def test_depth_that_the_options_take_away_is_told(
     bag: Path, told: ProcessOptions, tmp_path: Path
 ) -> None:

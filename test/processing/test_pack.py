@@ -188,6 +188,8 @@ def test_what_looks_wrong_is_told(scenes: Path, tmp_path: Path) -> None:
     (note,) = told.notes
     assert note.startswith("frame 0: raw depth is 3 times the true one")
     assert note.endswith("(and so of 3 frames in all)")
+    told = packed(scenes, tmp_path / "same", replace(TRUTH, truth="depth/*"))
+    assert any("raw depth is the true depth at every pixel" in note for note in told.notes)
 
 
 def test_unrelated_pictures_are_clips_of_their_own(tmp_path: Path) -> None:

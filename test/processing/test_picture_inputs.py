@@ -39,6 +39,9 @@ def test_a_folder_of_pictures(pictures: Path) -> None:
     assert found[1].frame.intrinsics.fy == 49.0
     raw = labelled_frames(2)[1].frame.raw_depth
     assert np.allclose(known(found[1].frame.raw_depth), known(raw), atol=6e-4, equal_nan=True)
+    below = refused(pictures / "depth")
+    assert below.outcome is Outcome.NOT_A_RECORDING
+    assert str(below).endswith(f"; {pictures} seems to hold both: name that")
     (pictures / "intrinsics.txt").unlink()
     assert refused(pictures).outcome is Outcome.NO_CAMERA_INFO
     assert len(shots(opened(pictures, PINHOLE))) == 3
@@ -379,6 +382,11 @@ def test_pictures_beside_a_video_of_which_some_are_missing_are_refused(
     error = refused(path, options)
     assert error.outcome is Outcome.NOT_A_RECORDING
     assert "frame_0010.png and frame_0020.png, and there are 5 for 6 frames" in str(error)
+    cv2.imwrite(str(tmp_path / "beside/frame_0015.png"), picture)
+    (tmp_path / "beside/frame_0000.png").unlink()
+    error = refused(path, options)
+    assert error.outcome is Outcome.NOT_A_RECORDING
+    assert "counted from frame_0005.png on, and there are 5 for 6 frames" in str(error)
 
 
 def test_what_lies_beside_a_video_or_a_folder_is_part_of_it(pictures: Path, tmp_path: Path) -> None:

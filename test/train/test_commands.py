@@ -174,6 +174,21 @@ def test_a_data_set_that_looks_wrong_is_told_before_it_is_learned(
     assert said.count("raw depth is 10 times the true one in the median") == 1
 
 
+def test_a_rate_that_is_never_reached_and_a_set_named_twice_are_told(
+    config: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = ["train", f"--config={config}", f"--output={tmp_path / 'run'}", "--dry-run"]
+    scenes = f"{{path: {tmp_path / 'scenes'}}}"
+    for more, rate, twice in (
+        (["--set=optimizer.warmup=2"], 0, 0),
+        (["--set=optimizer.warmup=8", f"--set=data=[{scenes}, {scenes}]"], 1, 1),
+    ):
+        assert dkt(*words, *more) == 0
+        said = capsys.readouterr().err
+        assert said.count("rises for 8 steps and the run has 2, so it comes to 25.0% of") == rate
+        assert said.count("note: data.0 and data.1 have 2 clips in common") == twice
+
+
 def test_what_the_previews_show_is_said(config: Path, tmp_path: Path) -> None:
     def said(**fields: Any) -> list[str]:
         content = yaml.safe_load(config.read_text()) | fields

@@ -113,6 +113,13 @@ def test_files_that_are_no_yaml_are_named(tmp_path: Path) -> None:
         with pytest.raises(DktError, match=r"x\.yaml cannot be read as YAML") as caught:
             read_recipe(file)
         assert "\n" not in str(caught.value)
+    for text in ("", "# steps: 3\n"):
+        file.write_text(text)
+        with pytest.raises(DktError, match=r"x\.yaml is empty, expected fields with values"):
+            read_recipe(file, changes=["steps=3"])
+    file.write_text("# Größe\nsteps: 3\n", encoding="latin-1")
+    with pytest.raises(DktError, match=r"x\.yaml is no text in UTF-8 .*; save it as that"):
+        read_recipe(file)
     file.write_text("{}")
     with pytest.raises(DktError, match=r"'2026-99-99' is no YAML value"):
         read_recipe(file, changes=["a=2026-99-99"])

@@ -114,6 +114,17 @@ def test_told_to_stop_it_saves_and_goes_on(small: Small, tmp_path: Path) -> None
     assert "step 2 of 7" in lines[-1]
 
 
+@pytest.mark.parametrize(("warmup", "told"), [(3, 0), (4, 1)])
+def test_a_rate_that_is_never_reached_is_told(
+    small: Small, tmp_path: Path, warmup: int, told: int
+) -> None:
+    lines = list[str]()
+    recipe = small.recipe(7, warmup_steps=warmup, decay_steps=4)
+    small.train(recipe, tmp_path / "run", report=lines.append)
+    said = f"rises for {warmup} steps and falls over the last 4, and the run has 7, so it never"
+    assert sum(said in line for line in lines) == told
+
+
 def test_runs_are_not_mixed(small: Small, tmp_path: Path) -> None:
     run, recipe = tmp_path / "run", small.recipe(7)
     with pytest.raises(DktError, match="no run to resume"):

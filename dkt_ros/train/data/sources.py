@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
+from itertools import combinations
 from typing import TypeVar
 
 import numpy as np
@@ -160,6 +161,19 @@ class Mixture:
                 found = _view(clip, suspects.of_learned, 0)
                 told += [] if isinstance(found, _Unreadable) else found
         return told
+
+    def shared(self) -> list[str]:
+        """A line for each two sources that have clips in common, which come up the more often."""
+        clips = [
+            {(clip.path.resolve(), clip.name.rpartition("/")[2]) for clip in source.clips}
+            for source in self.sources
+        ]
+        return [
+            f"data.{one} and data.{other} have {counted(len(both), 'clip')} in common, such as "
+            f"{min(both)[0]}: these come up the more often; name each set once, with its weight"
+            for one, other in combinations(range(len(clips)), 2)
+            if (both := clips[one] & clips[other])
+        ]
 
     def nothing_left(self, frames: int, offered: int = 0) -> DktError:
         """What to raise when all candidates have failed. offered: the longest windows there are."""

@@ -54,6 +54,17 @@ def test_what_first_frames_give_away_as_wrong_is_told_once_of_each_set(tmp_path:
     assert [str(root) in line for root, line in zip(roots[1:], told, strict=True)] == [True, True]
 
 
+def test_clips_that_two_sources_have_in_common_are_told(tmp_path: Path) -> None:
+    """By another way too; the splits of one set have none."""
+    root = video_set(tmp_path / "video", frames=9)
+    (tmp_path / "link").symlink_to(root)
+    one, again = (SourceConfig(str(tmp_path / name)) for name in ("video", "link"))
+    (line,) = mixture(one, again).shared()
+    assert line.startswith(f"data.0 and data.1 have 1 clip in common, such as {root}")
+    other = SourceConfig(str(video_set(tmp_path / "other", frames=9)))
+    assert mixture(one, other).shared() == []
+
+
 @pytest.fixture
 def both(tmp_path: Path) -> tuple[SourceConfig, SourceConfig]:
     """A video data set of weight 1 and one of pictures of weight 3."""
