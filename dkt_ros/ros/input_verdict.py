@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from diagnostic_msgs.msg import DiagnosticStatus
 
 from dkt_ros.frames import FlushReason
-from dkt_ros.messages.intake import ENCODING_CHANGED
+from dkt_ros.messages.intake import ENCODING_CHANGED, FRAME_ID_CHANGED
 from dkt_ros.messages.synchronizer import LONGEST_WAIT_S, DropCause, told_apart, wide_enough
 from dkt_ros.ros.node_report import IMAGES, InputTopic, NodeReport, PipelineReport
 from dkt_ros.ros.statistics import RATE_WINDOW_S
@@ -46,6 +46,7 @@ _FLUSH_REMEDIES = {
     FlushReason.SCENE_CUT.value: "raise live_scene_cut if the scene is the same",
     FlushReason.DRIFT.value: DRIFT_REMEDY,
     ENCODING_CHANGED: "does more than one camera publish?",
+    FRAME_ID_CHANGED: "does more than one camera publish, or does one change its name?",
 }
 
 
