@@ -26,6 +26,9 @@ FEWEST_PAIRS, MOST_PAIRS, STEADY_NS, APART_S = 10, 30, 2_000_000, 0.01
 """Newest pairs, at least and at most, whose stamps tell whether they are apart for good: by what
 differs no more than the third (the middle four fifths of them), and is worth a word from the last
 on."""
+CLEARLY_NEARER = 0.5
+"""Of a depth image's distance to a colour, within which the next colour takes it away: where
+colour comes twice as often, or by a clock of its own that has run ahead by most of a period."""
 GIVEN_UP = 300
 """Newest stamps of such that were given up, by which what comes later still is known."""
 
@@ -173,7 +176,8 @@ class Synchronizer(Generic[Color, Depth]):
     """Streams in, pairs out; every message that is not paired is counted under its cause.
 
     A colour message is paired with the depth message of the nearest stamp, at most `slop_s` away
-    (0 means equal stamps). Each message is used once, and colour stamps of successive pairs rise.
+    (0 means equal stamps), unless the next colour is clearly nearer to that. Each message is used
+    once, and colour stamps of successive pairs rise.
     `queue_size`: how many may wait, or more where they span no more than LONGEST_WAIT_S.
     """
 
@@ -295,10 +299,13 @@ class Synchronizer(Generic[Color, Depth]):
             newer_to_come = depths[-1][0] < color_ns
             if newer_to_come and (not in_time or self._nearer_expected(color_ns, distance_ns)):
                 return
+            belongs_to_next = in_time and self._belongs_to_next(depths[index][0], distance_ns)
+            if belongs_to_next and len(colors) == 1:
+                return
             _, color = colors.popleft()
-            if not in_time:
+            if belongs_to_next or not in_time:
                 self.dropped[DropCause.NO_DEPTH] += 1
-                self._missed_ns.append(distance_ns)
+                self._missed_ns.extend([] if belongs_to_next else [distance_ns])
                 continue
             for waits_no_more in (self._missed_ns, self._color.late_ns, self._depth.late_ns):
                 waits_no_more.clear()
@@ -308,6 +315,17 @@ class Synchronizer(Generic[Color, Depth]):
             depth_ns, depth = depths.popleft()
             self._apart_ns.append(depth_ns - color_ns)
             yield Pair(color, depth, color_ns, depth_ns)
+
+    def _belongs_to_next(self, depth_ns: int, distance_ns: int) -> bool:
+        """Whether the next colour, here or by the stream's period, is clearly nearer to it."""
+        colors, period_ns = self._color.pending, self._color.period_ns
+        if len(colors) > 1:
+            next_ns = colors[1][0]
+        elif period_ns is not None:
+            next_ns = colors[0][0] + period_ns
+        else:
+            return False
+        return abs(next_ns - depth_ns) < CLEARLY_NEARER * distance_ns
 
     def _nearer_expected(self, color_ns: int, distance_ns: int) -> bool:
         """Whether the next depth, if the stream keeps its period, lies nearer to `color_ns`."""

@@ -134,8 +134,8 @@ def _unpaired(report: NodeReport) -> str:
     if missed_s is not None and missed_s < 0.5 / max(rate_hz, 1.0):
         return (
             f"no two stamps match: the nearest are {missed_s:.3f} s apart, sync_slop_s is "
-            f"{report.sync_slop_s:g}; raise sync_slop_s to {wide_enough(missed_s):g}, or have the "
-            "driver stamp both images alike"
+            f"{report.sync_slop_s:g}; raise sync_slop_s to {wide_enough(missed_s):g}"
+            f"{_if_it_grows(missed_s, rate_hz)}, or have the driver stamp both images alike"
         )
     offset = "" if pipeline.offset_s is None else f", now {pipeline.offset_s:.3f} s apart"
     mostly = f"; most are lost as '{most}'" if most else ""
@@ -143,6 +143,14 @@ def _unpaired(report: NodeReport) -> str:
         f"color and depth arrive, but no two stamps match within sync_slop_s{offset}{mostly}; "
         "both must come from one clock"
     )
+
+
+def _if_it_grows(missed_s: float, rate_hz: float) -> str:
+    """What is enough where two cameras run freely, each by a clock of its own."""
+    enough = wide_enough(0.5 / rate_hz) if rate_hz else 0.0
+    if enough <= wide_enough(missed_s):
+        return ""
+    return f" (if that is too little after some minutes, both run freely: to {enough:g})"
 
 
 def _unstamped(images: int) -> str:

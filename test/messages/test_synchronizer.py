@@ -111,6 +111,48 @@ def test_every_colour_finds_the_nearest_depth(depth_offset_ms: int) -> None:
         assert pair.depth_stamp_ns - pair.color_stamp_ns == depth_offset_ms * MS
 
 
+def arrivals(
+    hz: tuple[int, int], lag_ms: tuple[int, int], faster: float = 0.0, seconds: int = 20
+) -> list[tuple[str, int]]:
+    """Streams and stamps as they come, of colour and depth at such rates, so late.
+
+    faster: share by which depth's period is the longer one.
+    """
+    periods = [1000 * MS / hz[0], 1000 * MS / hz[1] * (1 + faster)]
+    found = [
+        (round(index * period) + lag * MS, name, round(index * period))
+        for name, period, lag in zip(("color", "depth"), periods, lag_ms, strict=True)
+        for index in range(1, round(seconds * 1000 * MS / period))
+    ]
+    return [(name, stamp_ns) for _, name, stamp_ns in sorted(found)]
+
+
+@pytest.mark.parametrize("lag_ms", [(0, 15), (15, 0), (1, 0)])
+@pytest.mark.parametrize(
+    ("hz", "slop_s"), [((60, 30), 0.02), ((90, 30), 0.02), ((30, 15), 0.04), ((30, 60), 0.02)]
+)
+def test_at_unequal_rates_depth_goes_to_the_colour_of_its_moment(
+    hz: tuple[int, int], slop_s: float, lag_ms: tuple[int, int]
+) -> None:
+    """Not to the one before, which has it within the slop too, once their paces are known."""
+    synchronizer: Synchronizer[Any, Any] = Synchronizer(slop_s)
+    pairs = [pair for one in arrivals(hz, lag_ms) for pair in feed(synchronizer, *one)]
+    assert len(pairs) >= 20 * min(hz) - 2
+    assert max(abs(pair.depth_stamp_ns - pair.color_stamp_ns) for pair in pairs[2:]) < MS
+    assert told_apart(synchronizer.apart_s) == ""
+
+
+@pytest.mark.parametrize("faster", [0.001, -0.001])
+def test_of_two_that_run_freely_none_gets_later_and_later(faster: float) -> None:
+    """By their own clocks one overtakes the other again and again."""
+    synchronizer: Synchronizer[Any, Any] = Synchronizer(0.05)
+    come = arrivals((60, 60), (0, 5), faster, seconds=60)
+    pairs = [pair for one in come for pair in feed(synchronizer, *one)]
+    assert len(pairs) > 0.99 * 60 * 60
+    apart_ms = [abs(pair.depth_stamp_ns - pair.color_stamp_ns) / MS for pair in pairs]
+    assert max(apart_ms) < 2 / 3 * 1000 / 60 + 0.1
+
+
 def test_a_loop_starts_anew_at_once() -> None:
     """message_filters pairs 9 of 150 after a loop; here every pair of every round arrives."""
     synchronizer: Synchronizer[Any, Any] = Synchronizer(0.02)

@@ -291,6 +291,12 @@ def test_frames_left_out_by_choice_are_told_and_no_trouble(
         ),
         (
             "input",
+            {"snapshot": slow_streams(pair=9.0), "pipeline": pipeline(missed_s=0.021)},
+            WARN,
+            "to 0.03 (if that is too little after some minutes, both run freely: to 0.08), or have",
+        ),
+        (
+            "input",
             {
                 "snapshot": slow_streams(pair=9.0),
                 "pipeline": pipeline(missed_s=0.033, late_s={"depth": 1.2}),
