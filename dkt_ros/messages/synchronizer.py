@@ -43,7 +43,8 @@ TOGETHER, MADE_UP_FOR, CLEARLY_MADE_UP_FOR, UNEVEN = 4, 0.55, 0.3, 0.12
 """So many steps vary by less than these shares of what they would by loss: the first where steps
 are off from whole periods by more than the last, in the mean."""
 STOPPED = 4
-"""The longest step, if of so many periods or more, is a camera that stopped for a while."""
+"""The longest step, if of so many periods or more, is a camera that stopped for a while; so are all
+such steps of one stream in which the other stood still as well."""
 LONGEST_PAUSE_NS = 2 * 10**9
 """A stream that paused for longer was stopped; its messages were not lost."""
 SIMULATED_NS = 365 * 86_400 * 10**9
@@ -100,8 +101,12 @@ class _Stream(Generic[Payload]):
         return self.pending[-1][0] - self.pending[0][0]
 
 
-def lost_share(stamps_ns: Sequence[int]) -> float | None:
+def lost_share(
+    stamps_ns: Sequence[int], pauses: Sequence[tuple[int, int]] = ()
+) -> float | None:
     """How large a share of a stream's messages is missing between these stamps; None: too few.
+
+    pauses: from stamp to stamp, in which none was sent.
 
     The stream's period is that of the shortest steps, which jitter makes shorter still; whoever
     steps by about k of them has lost k - 1 messages, unless all around step so. None are missing
@@ -111,7 +116,11 @@ def lost_share(stamps_ns: Sequence[int]) -> float | None:
     if len(stamps_ns) < FEWEST_STAMPS:
         return None
     ordered = list(stamps_ns)
-    steps = [after - before for before, after in itertools.pairwise(ordered)]
+    steps = [
+        after - before
+        for before, after in itertools.pairwise(ordered)
+        if (before, after) not in pauses
+    ]
     shortest = sorted(steps)[len(steps) // 20]
     period = statistics.median(step for step in steps if step <= 1.5 * shortest)
     uneven = statistics.fmean(abs(step / period - round(step / period)) for step in steps)
@@ -121,10 +130,40 @@ def lost_share(stamps_ns: Sequence[int]) -> float | None:
     if (longest := max(taken)) >= STOPPED:
         taken.remove(longest)
     periods, number = OWN_PACE
+    first, *others = _runs(taken)
+    *between, last = others or [first]
+    # Of a slower pace that has just begun, or that is remembered in part, nobody can tell yet.
+    cut = [run for run in (first, last) if len(run) == 1 or statistics.median(run) == 1]
+    runs = [*between, *(cut if others else cut[:1])] or [first]
     sent = sum(
-        len(run) if sum(run) >= periods and len(run) >= number else sum(run) for run in _runs(taken)
+        len(run) if sum(run) >= periods and len(run) >= number else sum(run) for run in runs
     )
-    return 1.0 - len(taken) / sent
+    return 1.0 - sum(map(len, runs)) / sent
+
+
+def shared_pauses(
+    one: Sequence[int], other: Sequence[int]
+) -> tuple[list[tuple[int, int]], list[tuple[int, int]]]:
+    """The long steps of two streams in which both stood still, from stamp to stamp.
+
+    What is lost on the way is lost of either by itself.
+    """
+    found: tuple[list[tuple[int, int]], list[tuple[int, int]]] = ([], [])
+    ones, others = _long_steps(one), _long_steps(other)
+    for a in ones:
+        for b in others:
+            if min(a[1], b[1]) - max(a[0], b[0]) > 0.5 * max(a[1] - a[0], b[1] - b[0]):
+                found[0].append(a)
+                found[1].append(b)
+    return found
+
+
+def _long_steps(stamps_ns: Sequence[int]) -> list[tuple[int, int]]:
+    steps = list(itertools.pairwise(stamps_ns))
+    if len(steps) < FEWEST_STAMPS - 1:
+        return []
+    usual = statistics.median(after - before for before, after in steps)
+    return [step for step in steps if step[1] - step[0] >= STOPPED * usual]
 
 
 def _together(steps: Sequence[int]) -> float:
@@ -247,11 +286,19 @@ class Synchronizer(Generic[Color, Depth]):
 
     def lost_share(self) -> dict[str, float]:
         """Stream -> share of its newest messages that did not arrive, judging by the stamps."""
+        streams = {"color": self._color, "depth": self._depth}
+        pauses = dict(zip(streams, shared_pauses(*(one.stamps_ns for one in streams.values()))))
         return {
             name: share
-            for name, stream in (("color", self._color), ("depth", self._depth))
-            if (share := lost_share(stream.stamps_ns)) is not None
+            for name, stream in streams.items()
+            if (share := lost_share(stream.stamps_ns, pauses[name])) is not None
         }
+
+    @property
+    def pauses_s(self) -> list[float]:
+        """How long both streams stood still together, each time of late."""
+        pauses, _ = shared_pauses(self._color.stamps_ns, self._depth.stamps_ns)
+        return [(after - before) * 1e-9 for before, after in pauses]
 
     def _push(
         self, stream: _Stream[Any], stamp_ns: int, payload: object

@@ -28,6 +28,8 @@ DDS_FORGETS_S = 25.0
 """After which a process that was killed is surely forgotten: 20 s, and some to spare."""
 MOST_ELSEWHERE = 4
 """Topics that are named in place of one that nobody publishes."""
+PAUSES_WORTH_A_WARNING = 3
+"""Among the newest stamps."""
 FLUSHES_WORTH_A_WARNING = 3
 """In the window of the statistics."""
 DRIFT_REMEDY = (
@@ -213,13 +215,21 @@ def _losses(report: NodeReport, is_told: bool) -> list[str]:
                 f"{100 * share:.0f}% of the messages of {pipeline.inputs[name].topic} do not "
                 f"arrive, judging by their stamps: {report.dds_advice}"
             )
+    if len(pauses_s := pipeline.pauses_s) >= PAUSES_WORTH_A_WARNING:
+        found.append(
+            f"neither color nor depth came for up to {max(pauses_s):.1f} s, {len(pauses_s)} times "
+            "of late: does the camera pause (look at its cable, a hub, and its driver's log), or "
+            "the link to its machine?"
+        )
     pairs = report.stream("pair").recent
     expected = min(report.stream("color").recent, report.stream("depth").recent)
     repeated = report.snapshot.recent_drops.get(DropCause.DUPLICATE.value, 0)
     if repeated > LOSS_WORTH_A_WARNING * 2 * expected:
+        crowded = any(topic.publishers != 1 for topic in pipeline.inputs.values())
         found.append(
             f"{repeated} images of the last {RATE_WINDOW_S:g} s had the stamp of the one before, "
-            "and were left out: does more than one publisher send them?"
+            "and were left out: does more than one publisher send them"
+            + ("?" if crowded else f", or one by whole seconds? Then {_STAMP_THEM}")
         )
     unstamped = report.snapshot.recent_drops.get(DropCause.NO_STAMP.value, 0)
     if unstamped > LOSS_WORTH_A_WARNING * 2 * expected:

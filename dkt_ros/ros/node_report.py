@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from dkt_ros.alignment.aligner import Alignment
@@ -47,6 +47,7 @@ class PipelineReport:
     missed_s    how far the nearest depth is from colour that finds none near enough
     late_s      "color", "depth" -> how far it comes behind the other, which does not wait as long
     lost_share  "color", "depth" -> share of the messages that did not arrive, by their stamps
+    pauses_s    how long colour and depth stood still together, each time of late
     """
 
     inputs: Mapping[str, InputTopic] = field(default_factory=dict)
@@ -56,6 +57,7 @@ class PipelineReport:
     missed_s: float | None = None
     late_s: Mapping[str, float] = field(default_factory=dict)
     lost_share: Mapping[str, float] = field(default_factory=dict)
+    pauses_s: Sequence[float] = ()
 
 
 @dataclass(frozen=True)

@@ -328,6 +328,33 @@ def test_a_camera_that_stopped_for_a_moment_has_lost_nothing(hz: float, pause_s:
     assert lost_share(paused) == pytest.approx(0.0)
 
 
+@pytest.mark.parametrize("slower", [2, 3, 6])
+@pytest.mark.parametrize("slow_frames", [6, 14, 40])
+def test_a_change_of_pace_is_no_loss_at_any_moment(slower: int, slow_frames: int) -> None:
+    """Also where the slower one has just begun, or is about to be forgotten."""
+    steps = [167] * 90 + [167 * slower] * slow_frames + [167] * 100
+    stamps = [sum(steps[:end]) * MS for end in range(len(steps) + 1)]
+    for end in range(90, len(stamps) + 1):
+        share = lost_share(stamps[end - 90 : end])
+        assert share is not None
+        assert share < 0.1, end
+
+
+@pytest.mark.parametrize("both", [True, False])
+def test_what_both_streams_do_not_send_is_a_pause_and_not_lost(both: bool) -> None:
+    """As of a camera with a loose cable; of one stream alone it may be lost on the way."""
+    box: Synchronizer[int, int] = Synchronizer(0.02)
+    for number in range(90):
+        is_paused = number % 18 >= 11
+        if not is_paused:
+            box.push_depth(number * 167 * MS, number)
+        if not (is_paused and both):
+            box.push_color(number * 167 * MS + MS, number)
+    assert box.lost_share()["color"] == pytest.approx(0.0)
+    assert (box.lost_share()["depth"] > 0.1) != both
+    assert box.pauses_s == ([pytest.approx(8 * 0.167)] * 4 if both else [])
+
+
 def test_few_stamps_tell_nothing() -> None:
     assert lost_share(stamps_of(30.0, 10)) is None
 

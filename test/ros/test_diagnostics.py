@@ -275,6 +275,13 @@ def test_frames_left_out_by_choice_are_told_and_no_trouble(
             "disparity is no depth; map it to what a node makes of it",
         ),
         ("input", {"snapshot": streams(pair=9.0)}, WARN, "no two stamps match"),
+        (
+            "input",
+            {"pipeline": pipeline(pauses_s=[0.7, 1.3, 0.8])},
+            WARN,
+            "neither color nor depth came for up to 1.3 s, 3 times of late: does the camera pause",
+        ),
+        ("input", {"pipeline": pipeline(pauses_s=[1.3, 0.8])}, OK, "30.0 frames per second"),
         ("input", {"pipeline": pipeline(apart_s=-0.018)}, WARN, "depth is stamped 18 ms before"),
         ("input", {"pipeline": pipeline(apart_s=0.004)}, OK, "30.0 frames per second"),
         (
