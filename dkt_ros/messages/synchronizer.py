@@ -101,9 +101,7 @@ class _Stream(Generic[Payload]):
         return self.pending[-1][0] - self.pending[0][0]
 
 
-def lost_share(
-    stamps_ns: Sequence[int], pauses: Sequence[tuple[int, int]] = ()
-) -> float | None:
+def lost_share(stamps_ns: Sequence[int], pauses: Sequence[tuple[int, int]] = ()) -> float | None:
     """How large a share of a stream's messages is missing between these stamps; None: too few.
 
     pauses: from stamp to stamp, in which none was sent.
@@ -135,9 +133,7 @@ def lost_share(
     # Of a slower pace that has just begun, or that is remembered in part, nobody can tell yet.
     cut = [run for run in (first, last) if len(run) == 1 or statistics.median(run) == 1]
     runs = [*between, *(cut if others else cut[:1])] or [first]
-    sent = sum(
-        len(run) if sum(run) >= periods and len(run) >= number else sum(run) for run in runs
-    )
+    sent = sum(len(run) if sum(run) >= periods and len(run) >= number else sum(run) for run in runs)
     return 1.0 - sum(map(len, runs)) / sent
 
 
@@ -286,13 +282,13 @@ class Synchronizer(Generic[Color, Depth]):
 
     def lost_share(self) -> dict[str, float]:
         """Stream -> share of its newest messages that did not arrive, judging by the stamps."""
-        streams = {"color": self._color, "depth": self._depth}
-        pauses = dict(zip(streams, shared_pauses(*(one.stamps_ns for one in streams.values()))))
-        return {
-            name: share
-            for name, stream in streams.items()
-            if (share := lost_share(stream.stamps_ns, pauses[name])) is not None
+        color_ns, depth_ns = self._color.stamps_ns, self._depth.stamps_ns
+        color_pauses, depth_pauses = shared_pauses(color_ns, depth_ns)
+        shares = {
+            "color": lost_share(color_ns, color_pauses),
+            "depth": lost_share(depth_ns, depth_pauses),
         }
+        return {name: share for name, share in shares.items() if share is not None}
 
     @property
     def pauses_s(self) -> list[float]:
