@@ -76,6 +76,7 @@ class NodeReport:
     pipeline       what comes in; empty while not active
     complaints     cause -> what was reported last, and its age in seconds
     dds_advice     what to do about messages that get lost on the way
+    cut_off        what to do where others that start from now on cannot reach this process
     users_advice   asked where none pass at all: what to do about nodes of other users, "" if none
     surroundings   what decides which other nodes are found: domain, middleware, limits
     output_error   what is wrong with clouds or pictures, while depth goes out
@@ -101,6 +102,7 @@ class NodeReport:
     snapshot: Snapshot = field(default_factory=Snapshot)
     complaints: Mapping[str, tuple[str, float]] = field(default_factory=dict)
     dds_advice: str = ""
+    cut_off: str = ""
     users_advice: Callable[[], str] = lambda: ""
     surroundings: str = ""
     worker: WorkerStatus = field(default_factory=WorkerStatus)

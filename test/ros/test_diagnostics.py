@@ -274,6 +274,7 @@ def test_frames_left_out_by_choice_are_told_and_no_trouble(
             WARN,
             "disparity is no depth; map it to what a node makes of it",
         ),
+        ("lifecycle", {"cut_off": "x", "twins": "y"}, ERROR, "active; x"),
         ("input", {"snapshot": streams(pair=9.0)}, WARN, "no two stamps match"),
         (
             "input",
