@@ -155,11 +155,18 @@ def shared_pauses(
 
 
 def _long_steps(stamps_ns: Sequence[int]) -> list[tuple[int, int]]:
-    steps = list(itertools.pairwise(stamps_ns))
-    if len(steps) < FEWEST_STAMPS - 1:
+    """Those with shorter ones before and after: several in a row are a slower pace."""
+    if len(stamps_ns) < FEWEST_STAMPS:
         return []
-    usual = statistics.median(after - before for before, after in steps)
-    return [step for step in steps if step[1] - step[0] >= STOPPED * usual]
+    steps = list(itertools.pairwise(stamps_ns))
+    long = STOPPED * statistics.median(after - before for before, after in steps)
+    is_long = [after - before >= long for before, after in steps]
+    around = zip(is_long, is_long[1:], is_long[2:], strict=False)
+    return [
+        step
+        for step, (one, this, other) in zip(steps[1:-1], around, strict=True)
+        if this and not (one or other)
+    ]
 
 
 def _together(steps: Sequence[int]) -> float:

@@ -42,8 +42,8 @@ _FLUSH_REMEDIES = {
     "publisher send one calibration",
     FlushReason.SIZE_CHANGED.value: "images of several sizes come on one topic; is it published "
     "by more than one camera?",
-    FlushReason.STAMP_BACKWARDS.value: "is a short bag looped, or does more than one camera "
-    "publish?",
+    FlushReason.STAMP_BACKWARDS.value: "is a short bag looped, does more than one camera publish, "
+    "or does the camera's clock step back (chrony, its driver's time synchronisation)?",
     FlushReason.GAP.value: "raise max_gap_s if the camera is as slow as that",
     FlushReason.SCENE_CUT.value: "raise live_scene_cut if the scene is the same",
     FlushReason.DRIFT.value: DRIFT_REMEDY,

@@ -18,6 +18,7 @@ from dkt_ros.messages.synchronizer import (
     Pair,
     Synchronizer,
     lost_share,
+    shared_pauses,
     told_apart,
 )
 
@@ -335,9 +336,11 @@ def test_a_change_of_pace_is_no_loss_at_any_moment(slower: int, slow_frames: int
     steps = [167] * 90 + [167 * slower] * slow_frames + [167] * 100
     stamps = [sum(steps[:end]) * MS for end in range(len(steps) + 1)]
     for end in range(90, len(stamps) + 1):
-        share = lost_share(stamps[end - 90 : end])
+        newest = stamps[end - 90 : end]
+        share = lost_share(newest)
         assert share is not None
         assert share < 0.1, end
+        assert shared_pauses(newest, newest) == ([], [])
 
 
 @pytest.mark.parametrize("both", [True, False])
