@@ -246,6 +246,33 @@ def test_running_nodes_of_other_users_are_told_and_noted(
         assert ("users" in found) == noted
 
 
+CUT_OFF = """
+import os, rclpy
+from dkt_ros.ros import probe, qos
+rclpy.init()
+node = rclpy.create_node("cut_off")
+print(probe.is_cut_off(), repr(qos.cut_off_advice()))
+for one in os.scandir("/proc/self/fd"):
+    path = os.readlink(one.path) if os.path.islink(one.path) else ""
+    if probe._SEGMENT.search(path):
+        os.unlink(path)
+        os.unlink(path.removesuffix("_el"))
+print(probe.is_cut_off(), "RemoveIPC=no" in qos.cut_off_advice())
+os._exit(0)
+"""
+
+
+@pytest.mark.ros
+def test_shared_memory_that_was_taken_away_is_noticed() -> None:
+    """As of a node whose user has logged out; the files are removed as logind does."""
+    pytest.importorskip("rclpy", reason="needs ROS 2")
+    environment = {key: value for key, value in os.environ.items() if "BUILTIN" not in key}
+    found = subprocess.run(
+        [sys.executable, "-c", CUT_OFF], env=environment, capture_output=True, text=True, check=True
+    )
+    assert found.stdout.splitlines()[-2:] == ["False ''", "True True"]
+
+
 def test_shared_memory_of_killed_nodes_is_told_apart_and_noted(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -203,6 +203,29 @@ def repeated(times: int) -> Make:
     return lambda cell: lambda number, stamp_ns: cell.healthy(number, stamp_ns) * times
 
 
+def at_once(frames: int) -> Make:
+    """So many frames together, as a link lets them through that has stood still."""
+
+    def of(cell: Cell) -> Callable[[int, int], Messages]:
+        waiting: Messages = []
+
+        def make(number: int, stamp_ns: int) -> Messages:
+            waiting.extend(cell.healthy(number, stamp_ns))
+            if len(waiting) < 3 * frames:
+                return []
+            sent, waiting[:] = list(waiting), []
+            return sent
+
+        return make
+
+    return of
+
+
+def pausing(cell: Cell) -> Callable[[int, int], Messages]:
+    """A camera of which nothing comes for a moment, again and again."""
+    return lambda number, stamp_ns: cell.healthy(number, stamp_ns) if number % 18 < 11 else []
+
+
 def lossy(share: float) -> Make:
     """Without a share of the messages."""
     chance = np.random.default_rng(5)
@@ -408,6 +431,15 @@ def late_at_times(cell: Cell) -> Callable[[int, int], Messages]:
     return stamps(lambda i, ns: ns + 130_000_000 * (i % 5 == 0))(cell)
 
 
+def with_a_clock(number: int) -> np.ndarray:
+    """Colour with a bar below it, as of a camera that draws its name and the time."""
+    rgb = FRAMES[turn(number)].rgb.copy()
+    rgb[-20:] = 30, 60, 90
+    text = f"CAM 1 10:{number // 360 % 60:02d}:{number // 6 % 60:02d}"
+    cv2.putText(rgb, text, (4, HEIGHT - 6), cv2.FONT_HERSHEY_SIMPLEX, 0.45, (255, 255, 255))
+    return rgb
+
+
 def registered_to_depth(number: int) -> np.ndarray:
     """Colour, black where depth has no reading."""
     index = turn(number)
@@ -589,6 +621,21 @@ def situations() -> list[Situation]:
             "right depth; say so",
             stamps(lambda i, ns: ns - 5 * SECOND),
             "before the node's clock",
+            works=True,
+        ),
+        Situation("nine images at once", go_on, at_once(9), works=True),
+        Situation(
+            "the camera pauses for a second again and again",
+            "right depth; say so",
+            pausing,
+            "neither color nor depth came for up to 1",
+            works=True,
+        ),
+        Situation(
+            "stamps of whole seconds",
+            "right depth; say so",
+            stamps(lambda i, ns: ns // SECOND * SECOND),
+            "or one by whole seconds",
             works=True,
         ),
         # Messages.
@@ -880,6 +927,7 @@ def situations() -> list[Situation]:
             "are the same row to the bit",
             works=True,
         ),
+        Situation("a bar with a clock below the colour", go_on, pictures(with_a_clock), works=True),
         Situation(
             "depth clipped at 1 m",
             "right depth; say so",

@@ -118,7 +118,9 @@ def broken_off(rgb: NDArray[np.uint8], raw: Float32 | None, scores: dict[str, fl
     rows = np.arange(1, rgb.shape[0])[:: -max(1, rgb.shape[0] // _ROWS)]
     shows = (rgb[rows] >= _SHOWS[0]) & (rgb[rows] <= _SHOWS[1])
     alike = (rgb[rows] == rgb[rows - 1]).all((1, 2)) & shows.any((1, 2))
-    count = int(np.argmin(alike)) if not alike.all() else 0
+    # Beneath each other, not within the blocks of a JPEG that few bits are left for.
+    last = (rgb[rows] == rgb[-1]).all((1, 2)) & alike
+    count = int(np.argmin(last)) if not last.all() else 0
     share = count / len(rows) if count else 0.0
     scores["rows_alike"] = share
     # What was drawn or enlarged has such rows elsewhere too.

@@ -43,6 +43,8 @@ _FOURTH = 4  # of them tell which is the commonest
 _FEWEST, _LEAST_SHARE = 20, 0.003
 """Sampled pixels, and of all that have a reading."""
 _RUN_PX = 12
+_QUIET_M = 0.25
+"""Nearer, a sensor without noise has runs of whole millimetres: a gripper before the camera."""
 _GOES_ON, _JUMP = 0.015, 0.04
 """Relative, between a run's end and what is next to it. Steps of coarse disparities are alike at
 both ends, and cannot be below the first at one and above the second at the other."""
@@ -180,7 +182,7 @@ def _runs(raw: Float32, rows: NDArray[np.intp]) -> tuple[NDArray, ...]:
     row, start, length = rows[row[inside]], start[inside], length[inside]
     value = raw[row, start]
     middle = start + length // 2
-    known = is_reading(value)
+    known = is_reading(value) & (value >= _QUIET_M)
     row, start, length, value, middle = (one[known] for one in (row, start, length, value, middle))
     with np.errstate(invalid="ignore"):
         off = [

@@ -122,11 +122,21 @@ class Lateness:
         around = np.arange(-_REACH, _REACH + 1)
         beside = surfaces[:, around[:, None], around]
         # Of lags that motion hardly tells apart, the one that needs least shift.
-        best = int((beside * _LIKELY).max(axis=(1, 2)).argmax())
+        likely = (beside * _LIKELY).max(axis=(1, 2))
+        best = int(likely.argmax())
         frames, peak = best - _LOOKED_AT, float(beside[best].max())
         if not near < abs(frames) <= LAGS or peak < max(own, _FAINTEST):
             return None
+        # What is tolerated may still be nearer to a whole frame that is late than to none.
+        if abs(frames + _between(*likely[best - 1 : best + 2])) * period_s <= _TOLERATED_S:
+            return None
         return Lag(frames, frames * period_s, 1 - own / peak)
+
+
+def _between(before: float, peak: float, after: float) -> float:
+    """Where a parabola through three values at -1, 0 and 1 is highest, -0.5 .. 0.5."""
+    bend = before - 2 * peak + after
+    return float(0.5 * (before - after) / bend) if bend < 0 else 0.0
 
 
 def _same_way(one: Lag | None, other: Lag | None) -> bool:

@@ -2,6 +2,7 @@
 
 Knows rows of one stream, and small pictures of the other. A sensor's noise makes no row twice the
 same; a part that is to the bit what it was before, while what is seen in it has moved, is of then.
+What has never been otherwise is none of the sensor's: a bar with a name or a clock is drawn there.
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ _ROWS, _COLUMNS = 40, 200
 _REMEMBERED = 8  # frames
 _FEWEST = 20  # readings of those, without which a row is anything's
 _LEAST = 2  # rows
+_OF_A_SENSOR = 0.5  # share of what a row shows that has ever changed; of a clock little does
 
 
 class Torn:
@@ -33,6 +35,8 @@ class Torn:
         self._changed = changed
         self._frames: deque[tuple[NDArray[np.int64], frozenset[int], Float32]]
         self._frames = deque(maxlen=_REMEMBERED)
+        self._before: NDArray[Any] | None = None
+        self._ever: NDArray[np.bool_] = np.zeros(0, bool)  # which samples have changed
 
     def take(self, picture: NDArray[Any], other: Float32) -> tuple[float, float, float] | None:
         """The part that is an earlier frame's: where it begins and ends, and what changed there.
@@ -43,12 +47,14 @@ class Torn:
         height, width = picture.shape[:2]
         some = picture[:: max(1, height // _ROWS), :: max(1, width // _COLUMNS)]
         some = np.ascontiguousarray(some)  # all that follows takes half as long
-        full = _shows_something(some)
+        shown = _shown(some)
+        shows = shown.sum(1) >= _FEWEST
         # Rows that show nothing are like none, not even themselves.
         rows = np.array(
-            [zlib.crc32(row) if shows else 0 for row, shows in zip(some, full, strict=True)]
+            [zlib.crc32(row) if does else 0 for row, does in zip(some, shows, strict=True)]
         )
-        found, each = None, frozenset(rows[full].tolist())
+        full = shows & self._lives(some, shown)
+        found, each = None, frozenset(rows[shows].tolist())
         for before, known, then in self._frames:
             # Of a camera with noise none are the same, which the sets tell for a tenth of the cost.
             if before.shape != rows.shape or known.isdisjoint(each):
@@ -68,12 +74,23 @@ class Torn:
         self._frames.append((rows, each, other))
         return found
 
+    def _lives(self, some: NDArray[Any], shown: NDArray[np.bool_]) -> NDArray[np.bool_]:
+        """Which rows (n,) of the samples are a sensor's, as far as it is known."""
+        bits = some.view(np.uint32) if some.dtype == np.float32 else some  # NaN is NaN
+        before, self._before = self._before, bits
+        if before is None or before.shape != bits.shape:
+            self._ever = np.zeros(bits.shape, bool)
+        else:
+            self._ever |= bits != before
+        ever = self._ever if bits.ndim == 2 else self._ever[:, 1:].reshape(shown.shape)
+        return np.asarray((ever & shown).sum(1) > _OF_A_SENSOR * shown.sum(1))
 
-def _shows_something(rows: NDArray[Any]) -> NDArray[np.bool_]:
-    """Which rows (n, w) of readings, or (n, w, 3) of colours, cannot be the same by chance."""
+
+def _shown(rows: NDArray[Any]) -> NDArray[np.bool_]:
+    """What of rows (n, w) of readings, or (n, w, 3) of colours, cannot be the same by chance."""
     if rows.ndim == 2:
-        return np.asarray(np.count_nonzero(is_reading(rows), axis=1) >= _FEWEST)
-    return np.asarray(np.count_nonzero(rows[:, 1:] != rows[:, :-1], axis=(1, 2)) >= _FEWEST)
+        return np.asarray(is_reading(rows))
+    return np.asarray(rows[:, 1:] != rows[:, :-1]).reshape(len(rows), -1)
 
 
 def change_of_colour(then: Float32, now: Float32) -> float:

@@ -43,7 +43,7 @@ _AS_BEFORE = (
     " Earlier images had that size: if it has just changed, the new camera_info has not arrived "
     "yet, and these images cannot be used until it does; have it sent with each image."
 )
-ENCODING_CHANGED = "image encoding changed"
+ENCODING_CHANGED, FRAME_ID_CHANGED = "image encoding changed", "frame_id changed"
 
 
 class Settings(Protocol):
@@ -119,6 +119,7 @@ class Intake:
         self._settled_ns: int | None = None
         self._info_comes_last = False
         self._encodings: tuple[str, str] | None = None
+        self._frame_id: str | None = None
         self._bits, self._stream = UsedBits(), (0, (0, 0))
         self._time_jumps = 0
         self._last_ns: int | None = None
@@ -255,7 +256,7 @@ class Intake:
         )
 
     def _follow_stream(self, color: ImageMessage, depth: ImageMessage, stamp_ns: int) -> None:
-        """Starts a new epoch when time ran back, stood open too long, or an encoding changed.
+        """Starts a new epoch when time ran back or stood open too long, or the camera changed.
 
         Looked at here, where every frame passes, because the network may be too slow to see more
         than a few of them: the time between those says nothing about the camera.
@@ -265,6 +266,8 @@ class Intake:
         reason: str | None = None
         if self._encodings not in (None, encodings):
             reason = ENCODING_CHANGED
+        elif self._frame_id not in (None, color.header.frame_id):
+            reason = FRAME_ID_CHANGED  # two cameras may have one calibration
         elif self.synchronizer.time_jumps != self._time_jumps:
             reason = FlushReason.STAMP_BACKWARDS.value
         elif elapsed_ns > self._parameters.max_gap_s * NANOSECONDS_PER_SECOND:
@@ -273,6 +276,7 @@ class Intake:
             self._epoch += 1
             self._statistics.flushed(reason)
         self._encodings = encodings
+        self._frame_id = color.header.frame_id
         self._time_jumps = self.synchronizer.time_jumps
         self._last_ns = stamp_ns
 

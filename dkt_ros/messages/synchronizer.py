@@ -26,6 +26,9 @@ FEWEST_PAIRS, MOST_PAIRS, STEADY_NS, APART_S = 10, 30, 2_000_000, 0.01
 """Newest pairs, at least and at most, whose stamps tell whether they are apart for good: by what
 differs no more than the third (the middle four fifths of them), and is worth a word from the last
 on."""
+CLEARLY_NEARER = 0.5
+"""Of a depth image's distance to a colour, within which the next colour takes it away: where
+colour comes twice as often, or by a clock of its own that has run ahead by most of a period."""
 GIVEN_UP = 300
 """Newest stamps of such that were given up, by which what comes later still is known."""
 
@@ -40,7 +43,8 @@ TOGETHER, MADE_UP_FOR, CLEARLY_MADE_UP_FOR, UNEVEN = 4, 0.55, 0.3, 0.12
 """So many steps vary by less than these shares of what they would by loss: the first where steps
 are off from whole periods by more than the last, in the mean."""
 STOPPED = 4
-"""The longest step, if of so many periods or more, is a camera that stopped for a while."""
+"""The longest step, if of so many periods or more, is a camera that stopped for a while; so are all
+such steps of one stream in which the other stood still as well."""
 LONGEST_PAUSE_NS = 2 * 10**9
 """A stream that paused for longer was stopped; its messages were not lost."""
 SIMULATED_NS = 365 * 86_400 * 10**9
@@ -97,8 +101,10 @@ class _Stream(Generic[Payload]):
         return self.pending[-1][0] - self.pending[0][0]
 
 
-def lost_share(stamps_ns: Sequence[int]) -> float | None:
+def lost_share(stamps_ns: Sequence[int], pauses: Sequence[tuple[int, int]] = ()) -> float | None:
     """How large a share of a stream's messages is missing between these stamps; None: too few.
+
+    pauses: from stamp to stamp, in which none was sent.
 
     The stream's period is that of the shortest steps, which jitter makes shorter still; whoever
     steps by about k of them has lost k - 1 messages, unless all around step so. None are missing
@@ -108,7 +114,11 @@ def lost_share(stamps_ns: Sequence[int]) -> float | None:
     if len(stamps_ns) < FEWEST_STAMPS:
         return None
     ordered = list(stamps_ns)
-    steps = [after - before for before, after in itertools.pairwise(ordered)]
+    steps = [
+        after - before
+        for before, after in itertools.pairwise(ordered)
+        if (before, after) not in pauses
+    ]
     shortest = sorted(steps)[len(steps) // 20]
     period = statistics.median(step for step in steps if step <= 1.5 * shortest)
     uneven = statistics.fmean(abs(step / period - round(step / period)) for step in steps)
@@ -118,10 +128,45 @@ def lost_share(stamps_ns: Sequence[int]) -> float | None:
     if (longest := max(taken)) >= STOPPED:
         taken.remove(longest)
     periods, number = OWN_PACE
-    sent = sum(
-        len(run) if sum(run) >= periods and len(run) >= number else sum(run) for run in _runs(taken)
-    )
-    return 1.0 - len(taken) / sent
+    first, *others = _runs(taken)
+    *between, last = others or [first]
+    # Of a slower pace that has just begun, or that is remembered in part, nobody can tell yet.
+    cut = [run for run in (first, last) if len(run) == 1 or statistics.median(run) == 1]
+    runs = [*between, *(cut if others else cut[:1])] or [first]
+    sent = sum(len(run) if sum(run) >= periods and len(run) >= number else sum(run) for run in runs)
+    return 1.0 - sum(map(len, runs)) / sent
+
+
+def shared_pauses(
+    one: Sequence[int], other: Sequence[int]
+) -> tuple[list[tuple[int, int]], list[tuple[int, int]]]:
+    """The long steps of two streams in which both stood still, from stamp to stamp.
+
+    What is lost on the way is lost of either by itself.
+    """
+    found: tuple[list[tuple[int, int]], list[tuple[int, int]]] = ([], [])
+    ones, others = _long_steps(one), _long_steps(other)
+    for a in ones:
+        for b in others:
+            if min(a[1], b[1]) - max(a[0], b[0]) > 0.5 * max(a[1] - a[0], b[1] - b[0]):
+                found[0].append(a)
+                found[1].append(b)
+    return found
+
+
+def _long_steps(stamps_ns: Sequence[int]) -> list[tuple[int, int]]:
+    """Those with shorter ones before and after: several in a row are a slower pace."""
+    if len(stamps_ns) < FEWEST_STAMPS:
+        return []
+    steps = list(itertools.pairwise(stamps_ns))
+    long = STOPPED * statistics.median(after - before for before, after in steps)
+    is_long = [after - before >= long for before, after in steps]
+    around = zip(is_long, is_long[1:], is_long[2:], strict=False)
+    return [
+        step
+        for step, (one, this, other) in zip(steps[1:-1], around, strict=True)
+        if this and not (one or other)
+    ]
 
 
 def _together(steps: Sequence[int]) -> float:
@@ -173,7 +218,8 @@ class Synchronizer(Generic[Color, Depth]):
     """Streams in, pairs out; every message that is not paired is counted under its cause.
 
     A colour message is paired with the depth message of the nearest stamp, at most `slop_s` away
-    (0 means equal stamps). Each message is used once, and colour stamps of successive pairs rise.
+    (0 means equal stamps), unless the next colour is clearly nearer to that. Each message is used
+    once, and colour stamps of successive pairs rise.
     `queue_size`: how many may wait, or more where they span no more than LONGEST_WAIT_S.
     """
 
@@ -243,11 +289,19 @@ class Synchronizer(Generic[Color, Depth]):
 
     def lost_share(self) -> dict[str, float]:
         """Stream -> share of its newest messages that did not arrive, judging by the stamps."""
-        return {
-            name: share
-            for name, stream in (("color", self._color), ("depth", self._depth))
-            if (share := lost_share(stream.stamps_ns)) is not None
+        color_ns, depth_ns = self._color.stamps_ns, self._depth.stamps_ns
+        color_pauses, depth_pauses = shared_pauses(color_ns, depth_ns)
+        shares = {
+            "color": lost_share(color_ns, color_pauses),
+            "depth": lost_share(depth_ns, depth_pauses),
         }
+        return {name: share for name, share in shares.items() if share is not None}
+
+    @property
+    def pauses_s(self) -> list[float]:
+        """How long both streams stood still together, each time of late."""
+        pauses, _ = shared_pauses(self._color.stamps_ns, self._depth.stamps_ns)
+        return [(after - before) * 1e-9 for before, after in pauses]
 
     def _push(
         self, stream: _Stream[Any], stamp_ns: int, payload: object
@@ -295,10 +349,13 @@ class Synchronizer(Generic[Color, Depth]):
             newer_to_come = depths[-1][0] < color_ns
             if newer_to_come and (not in_time or self._nearer_expected(color_ns, distance_ns)):
                 return
+            belongs_to_next = in_time and self._belongs_to_next(depths[index][0], distance_ns)
+            if belongs_to_next and len(colors) == 1:
+                return
             _, color = colors.popleft()
-            if not in_time:
+            if belongs_to_next or not in_time:
                 self.dropped[DropCause.NO_DEPTH] += 1
-                self._missed_ns.append(distance_ns)
+                self._missed_ns.extend([] if belongs_to_next else [distance_ns])
                 continue
             for waits_no_more in (self._missed_ns, self._color.late_ns, self._depth.late_ns):
                 waits_no_more.clear()
@@ -308,6 +365,17 @@ class Synchronizer(Generic[Color, Depth]):
             depth_ns, depth = depths.popleft()
             self._apart_ns.append(depth_ns - color_ns)
             yield Pair(color, depth, color_ns, depth_ns)
+
+    def _belongs_to_next(self, depth_ns: int, distance_ns: int) -> bool:
+        """Whether the next colour, here or by the stream's period, is clearly nearer to it."""
+        colors, period_ns = self._color.pending, self._color.period_ns
+        if len(colors) > 1:
+            next_ns = colors[1][0]
+        elif period_ns is not None:
+            next_ns = colors[0][0] + period_ns
+        else:
+            return False
+        return abs(next_ns - depth_ns) < CLEARLY_NEARER * distance_ns
 
     def _nearer_expected(self, color_ns: int, distance_ns: int) -> bool:
         """Whether the next depth, if the stream keeps its period, lies nearer to `color_ns`."""

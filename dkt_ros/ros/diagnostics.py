@@ -71,6 +71,8 @@ def _lifecycle(report: NodeReport) -> _Part:
             "finalized": " any more; end this process and restart it",
         }.get(report.lifecycle, "")
         return _Part("lifecycle", WARN, f"{report.lifecycle}: no depth is made{remedy}", values)
+    if report.cut_off:
+        return _Part("lifecycle", ERROR, f"active; {report.cut_off}", values)
     if report.twins:
         return _Part("lifecycle", WARN, report.twins, values)
     if report.rivals:

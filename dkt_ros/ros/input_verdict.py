@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from diagnostic_msgs.msg import DiagnosticStatus
 
 from dkt_ros.frames import FlushReason
-from dkt_ros.messages.intake import ENCODING_CHANGED
+from dkt_ros.messages.intake import ENCODING_CHANGED, FRAME_ID_CHANGED
 from dkt_ros.messages.synchronizer import LONGEST_WAIT_S, DropCause, told_apart, wide_enough
 from dkt_ros.ros.node_report import IMAGES, InputTopic, NodeReport, PipelineReport
 from dkt_ros.ros.statistics import RATE_WINDOW_S
@@ -28,6 +28,8 @@ DDS_FORGETS_S = 25.0
 """After which a process that was killed is surely forgotten: 20 s, and some to spare."""
 MOST_ELSEWHERE = 4
 """Topics that are named in place of one that nobody publishes."""
+PAUSES_WORTH_A_WARNING = 3
+"""Among the newest stamps."""
 FLUSHES_WORTH_A_WARNING = 3
 """In the window of the statistics."""
 DRIFT_REMEDY = (
@@ -40,12 +42,13 @@ _FLUSH_REMEDIES = {
     "publisher send one calibration",
     FlushReason.SIZE_CHANGED.value: "images of several sizes come on one topic; is it published "
     "by more than one camera?",
-    FlushReason.STAMP_BACKWARDS.value: "is a short bag looped, or does more than one camera "
-    "publish?",
+    FlushReason.STAMP_BACKWARDS.value: "is a short bag looped, does more than one camera publish, "
+    "or does the camera's clock step back (chrony, its driver's time synchronisation)?",
     FlushReason.GAP.value: "raise max_gap_s if the camera is as slow as that",
     FlushReason.SCENE_CUT.value: "raise live_scene_cut if the scene is the same",
     FlushReason.DRIFT.value: DRIFT_REMEDY,
     ENCODING_CHANGED: "does more than one camera publish?",
+    FRAME_ID_CHANGED: "does more than one camera publish, or does one change its name?",
 }
 
 
@@ -133,8 +136,8 @@ def _unpaired(report: NodeReport) -> str:
     if missed_s is not None and missed_s < 0.5 / max(rate_hz, 1.0):
         return (
             f"no two stamps match: the nearest are {missed_s:.3f} s apart, sync_slop_s is "
-            f"{report.sync_slop_s:g}; raise sync_slop_s to {wide_enough(missed_s):g}, or have the "
-            "driver stamp both images alike"
+            f"{report.sync_slop_s:g}; raise sync_slop_s to {wide_enough(missed_s):g}"
+            f"{_if_it_grows(missed_s, rate_hz)}, or have the driver stamp both images alike"
         )
     offset = "" if pipeline.offset_s is None else f", now {pipeline.offset_s:.3f} s apart"
     mostly = f"; most are lost as '{most}'" if most else ""
@@ -142,6 +145,14 @@ def _unpaired(report: NodeReport) -> str:
         f"color and depth arrive, but no two stamps match within sync_slop_s{offset}{mostly}; "
         "both must come from one clock"
     )
+
+
+def _if_it_grows(missed_s: float, rate_hz: float) -> str:
+    """What is enough where two cameras run freely, each by a clock of its own."""
+    enough = wide_enough(0.5 / rate_hz) if rate_hz else 0.0
+    if enough <= wide_enough(missed_s):
+        return ""
+    return f" (if that is too little after some minutes, both run freely: to {enough:g})"
 
 
 def _unstamped(images: int) -> str:
@@ -204,13 +215,21 @@ def _losses(report: NodeReport, is_told: bool) -> list[str]:
                 f"{100 * share:.0f}% of the messages of {pipeline.inputs[name].topic} do not "
                 f"arrive, judging by their stamps: {report.dds_advice}"
             )
+    if len(pauses_s := pipeline.pauses_s) >= PAUSES_WORTH_A_WARNING:
+        found.append(
+            f"neither color nor depth came for up to {max(pauses_s):.1f} s, {len(pauses_s)} times "
+            "of late: does the camera pause (look at its cable, a hub, and its driver's log), or "
+            "the link to its machine?"
+        )
     pairs = report.stream("pair").recent
     expected = min(report.stream("color").recent, report.stream("depth").recent)
     repeated = report.snapshot.recent_drops.get(DropCause.DUPLICATE.value, 0)
     if repeated > LOSS_WORTH_A_WARNING * 2 * expected:
+        crowded = any(topic.publishers != 1 for topic in pipeline.inputs.values())
         found.append(
             f"{repeated} images of the last {RATE_WINDOW_S:g} s had the stamp of the one before, "
-            "and were left out: does more than one publisher send them?"
+            "and were left out: does more than one publisher send them"
+            + ("?" if crowded else f", or one by whole seconds? Then {_STAMP_THEM}")
         )
     unstamped = report.snapshot.recent_drops.get(DropCause.NO_STAMP.value, 0)
     if unstamped > LOSS_WORTH_A_WARNING * 2 * expected:

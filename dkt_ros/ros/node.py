@@ -143,11 +143,13 @@ class DktNode(ManagedNode[NodeParameters]):
         report = self._node_report()
         array = diagnostic_array(report, Header(stamp=self.get_clock().now().to_msg()))
         self._diagnostics.publish(array)
-        # Transitions and complaints log themselves; why there is no new depth is told already.
+        # Transitions and complaints log themselves; why there is no new depth is told already. Of a
+        # node that is cut off the log is all that is heard.
         parts = [
             status
             for status in array.status
-            if not status.name.endswith(": lifecycle") and status.message != NO_NEW_DEPTH
+            if (report.cut_off or not status.name.endswith(": lifecycle"))
+            and status.message != NO_NEW_DEPTH
         ]
         self._status_log.note(parts, [text for text, _ in report.complaints.values()])
 
@@ -256,6 +258,7 @@ class DktNode(ManagedNode[NodeParameters]):
             sync_slop_s=self.parameters.sync_slop_s,
             align_max_uncertainty=self.parameters.align_max_uncertainty,
             dds_advice=qos.large_message_advice(),
+            cut_off=qos.cut_off_advice(),
             users_advice=qos.other_users_advice,
             surroundings=qos.surroundings(self),
             snapshot=self._statistics.snapshot(),

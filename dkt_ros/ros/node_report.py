@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from dkt_ros.alignment.aligner import Alignment
@@ -47,6 +47,7 @@ class PipelineReport:
     missed_s    how far the nearest depth is from colour that finds none near enough
     late_s      "color", "depth" -> how far it comes behind the other, which does not wait as long
     lost_share  "color", "depth" -> share of the messages that did not arrive, by their stamps
+    pauses_s    how long colour and depth stood still together, each time of late
     """
 
     inputs: Mapping[str, InputTopic] = field(default_factory=dict)
@@ -56,6 +57,7 @@ class PipelineReport:
     missed_s: float | None = None
     late_s: Mapping[str, float] = field(default_factory=dict)
     lost_share: Mapping[str, float] = field(default_factory=dict)
+    pauses_s: Sequence[float] = ()
 
 
 @dataclass(frozen=True)
@@ -74,6 +76,7 @@ class NodeReport:
     pipeline       what comes in; empty while not active
     complaints     cause -> what was reported last, and its age in seconds
     dds_advice     what to do about messages that get lost on the way
+    cut_off        what to do where others that start from now on cannot reach this process
     users_advice   asked where none pass at all: what to do about nodes of other users, "" if none
     surroundings   what decides which other nodes are found: domain, middleware, limits
     output_error   what is wrong with clouds or pictures, while depth goes out
@@ -99,6 +102,7 @@ class NodeReport:
     snapshot: Snapshot = field(default_factory=Snapshot)
     complaints: Mapping[str, tuple[str, float]] = field(default_factory=dict)
     dds_advice: str = ""
+    cut_off: str = ""
     users_advice: Callable[[], str] = lambda: ""
     surroundings: str = ""
     worker: WorkerStatus = field(default_factory=WorkerStatus)

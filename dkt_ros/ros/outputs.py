@@ -26,14 +26,14 @@ from dkt_ros.messages.images import image_to_mask
 from dkt_ros.messages.observation import Observation
 from dkt_ros.messages.synchronizer import LONGEST_WAIT_S
 from dkt_ros.ros import qos
-from dkt_ros.ros.convert.clouds import CloudWriter, has_points
+from dkt_ros.ros.convert.clouds import CloudWriter, emptied_by, has_points
 from dkt_ros.ros.convert.messages import make_header
 from dkt_ros.ros.mailbox import Mailbox
 from dkt_ros.ros.masks import KEPT, Mask, Masks
 from dkt_ros.ros.params.parameters import NodeParameters
 from dkt_ros.ros.sending import Report
 from dkt_ros.ros.statistics import Statistics
-from dkt_ros.ros.topics import OUTPUTS, Output, Result
+from dkt_ros.ros.topics import OUTPUTS, Output, Result, cloud_options
 from dkt_ros.ros.transforms import Transforms
 from dkt_ros.ros.undo import all_of, told, undone_by
 
@@ -294,18 +294,22 @@ class Outputs:
 
     def _tell_empty(self, result: Result) -> None:
         """Says why a cloud has no points, where there is depth to make them of."""
-        if result.estimate.shares.nothing == 1.0:
+        estimate, parameters = result.estimate, result.parameters
+        if estimate.shares.nothing == 1.0:
             return
-        parameters = result.parameters
+        options = cloud_options(result)
+        by = emptied_by(estimate.pixels.depth, estimate.frame.intrinsics, options)
         frame = parameters.crop_frame or f"{result.header.frame_id}, the camera's optical frame"
-        box = f"lies in crop_box, {parameters.crop_box} m in {frame}: expected "
-        why = (
-            f"{box}XMIN XMAX YMIN YMAX ZMIN ZMAX of the workspace in crop_frame"
-            if parameters.crop_box
-            else "passes points_max_jump, points_outlier_neighbors and points_outlier_deviations: "
-            "set them less strictly"
-        )
-        self._report("empty cloud", f"dkt/points has no points: none of the depth {why}.")
+        causes = {
+            "max_jump": f"passes points_max_jump, {parameters.points_max_jump:g}: expected a "
+            "larger one, or 0 for all",
+            "stride": f"is at the pixels that points_stride, {parameters.points_stride}, takes: "
+            "expected a smaller one",
+            "box": f"lies in crop_box, {parameters.crop_box} m in {frame}: expected XMIN XMAX YMIN "
+            "YMAX ZMIN ZMAX of the workspace in crop_frame",
+        }
+        if why := causes.get(by):
+            self._report("empty cloud", f"dkt/points has no points: none of the depth {why}.")
 
     def is_heard(self, topic: str) -> bool:
         """Whether anybody listens to this topic; nobody does where the process is ending."""

@@ -166,6 +166,7 @@ class Pipeline:
             missed_s=stamps.missed_s,
             late_s=stamps.late_s,
             lost_share=stamps.lost_share(),
+            pauses_s=stamps.pauses_s,
         )
 
     def topics(self) -> list[str]:

@@ -79,7 +79,8 @@ class DktPlanner(ManagedNode[PlannerParameters]):
         self._own: dict[str, LifecyclePublisher] = {}
         self._timer: Timer | None = None
         self._transforms: Transforms | None = None
-        self._busy = self._is_active = False
+        self._is_active = False
+        self._answering = 0  # requests, at once
         self._period_s = 0.0
         super().__init__("dkt_planner", PlannerParameters)
         group = ReentrantCallbackGroup()
@@ -145,14 +146,14 @@ class DktPlanner(ManagedNode[PlannerParameters]):
             self._timer = None
 
     async def _tick(self) -> None:
-        if self._busy:
+        if self._answering:
             return
         answer = await self._serve(PlanGrasps.Request(), PlanGrasps.Response())
         if answer.status != Status.OK:
             self.report("no grasp", answer.message)
 
     async def _serve(self, request: Any, response: Any) -> Any:
-        self._busy = True
+        self._answering += 1
         try:
             await self._answer(request, response)
         except RefusedError as refused:
@@ -166,7 +167,7 @@ class DktPlanner(ManagedNode[PlannerParameters]):
             self.report("planning failed", text)
             response = PlanGrasps.Response(status=Status.FAILED, message=text)
         finally:
-            self._busy = False
+            self._answering -= 1
         return response
 
     async def _answer(self, request: Any, response: Any) -> None:

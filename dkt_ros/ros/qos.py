@@ -33,6 +33,7 @@ from dkt_ros.ros.params.declarations import qos_overrides_of
 from dkt_ros.ros.probe import (
     PROFILE_VARIABLES,
     discovery_settings,
+    is_cut_off,
     other_users,
     profile_variable,
 )
@@ -43,8 +44,9 @@ try:
 except ImportError:  # Humble
     from rclpy import qos_event as event_handler
 
-INPUT_DEPTH = 5
-"""Messages kept per input: what arrives while one callback runs."""
+INPUT_DEPTH = 15
+"""Messages kept per input: what arrives at once, as after a link or a busy machine has stood still
+for half a second. What is lost here cannot be told from what is lost on the way."""
 SENT_DEPTH = 5
 """Messages of an output kept until its readers have acknowledged them, to be sent again. A reader
 that comes late gets none of them, and one that keeps a single message gets the newest."""
@@ -326,6 +328,18 @@ def other_users_advice() -> str:
         f"{os.geteuid()}'s: Fast DDS passes nothing between users by shared memory. Run camera, "
         "node and readers as one user, or, from Jazzy on, this node with "
         "FASTDDS_BUILTIN_TRANSPORTS=UDPv4 and without a profile"
+    )
+
+
+def cut_off_advice() -> str:
+    """What to do where others that start from now on cannot reach this process; else ""."""
+    if "fastrtps" not in get_rmw_implementation_identifier() or not is_cut_off():
+        return ""
+    return (
+        "the shared memory of this process was removed from /dev/shm, as systemd does when the "
+        "last session of a user ends: cameras and planners that start from now on are seen and "
+        "not heard, and hear nothing; restart this process, and set RemoveIPC=no in "
+        "/etc/systemd/logind.conf"
     )
 
 

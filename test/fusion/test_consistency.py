@@ -281,7 +281,14 @@ def test_drawn_enlarged_and_letterboxed_pictures_are_not_broken(moving: list[Fra
         boxed[:9] = boxed[-60:] = 128
         return boxed
 
-    for change in (enlarged, letterboxed, unevenly, at_night, burnt_out, drawn, lambda rgb: rgb):
+    def in_blocks(rgb: np.ndarray) -> np.ndarray:
+        """As a JPEG that few bits are left for shows a table."""
+        picture = rgb.copy()
+        picture[-80:] = rgb[-80::8].repeat(8, 0)
+        return picture
+
+    changes = (enlarged, letterboxed, unevenly, at_night, burnt_out, drawn, in_blocks)
+    for change in (*changes, lambda rgb: rgb):
         verdict = judged(with_colour(moving[:2], change))
         assert "broken colour" not in {one.cause for one in verdict.suspicions}
 
@@ -438,6 +445,24 @@ def test_a_plain_part_of_a_picture_is_not_torn(moving: list[Frame]) -> None:
     judge = Consistency()
     for index, (rgb, raw, _) in enumerate(with_colour(moving, barred)):
         assert "torn colour" not in causes(judge.update(rgb, raw, None, index * PERIOD_NS))
+
+
+@pytest.mark.parametrize("clock", [False, True])
+def test_a_bar_that_is_drawn_into_pictures_is_not_torn(moving: list[Frame], clock: bool) -> None:
+    """With a name, a logo or the time on it: it never was a sensor's, unlike what is lost."""
+    texture = np.random.default_rng(0).integers(0, 255, (60, 480, 3), np.uint8)
+    judge, told = Consistency(), []
+    for index, (rgb, raw, _) in enumerate(moving):
+        barred = rgb.copy()
+        barred[-60:] = texture
+        if clock:
+            barred[-40:-20, 230:260] = np.random.default_rng(index // 3).integers(0, 255, 3)
+        if index == 8:
+            barred[:90] = moving[0][0][:90]
+        told.append(judge.update(barred, raw, None, index * PERIOD_NS))
+    assert [causes(one) for one in told] == [
+        {"torn colour"} if index == 8 else set() for index in range(9)
+    ]
 
 
 def test_what_stands_still_or_has_no_noise_is_not_torn(moving: list[Frame]) -> None:

@@ -189,3 +189,20 @@ def test_what_a_sensor_reads_and_a_simulator_renders_was_not_filled() -> None:
         mended, share = without_runs(raw)
         assert share == 0.0
         assert mended is raw
+
+
+@pytest.mark.parametrize("height_m", [0.0, 0.02, 0.06])
+@pytest.mark.parametrize("nearest_m", [0.12, 0.16, 0.2])
+def test_a_gripper_before_the_camera_is_not_filled(nearest_m: float, height_m: float) -> None:
+    """Two fingers, sloping: so near there is less noise than a whole millimetre."""
+    raw, rng = scene(), np.random.default_rng(0)
+    for left in (140, 290):
+        rows, columns = np.mgrid[170:HEIGHT, left : left + 50]
+        along, across = (rows - 170) / (HEIGHT - 170), (columns - left) / 50
+        finger = nearest_m + height_m * (along + 0.1 * across)
+        finger += rng.normal(0, 0.0001, finger.shape)
+        raw[170:, left : left + 50] = np.round(finger, 3)
+        raw[168:, left - 14 : left] = 0  # what the other imager does not see behind it
+    mended, share = without_runs(raw)
+    assert share == 0.0
+    assert mended is raw

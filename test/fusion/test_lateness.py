@@ -15,21 +15,21 @@ SIZE = 80, 144
 PERIOD_NS = 33_000_000
 FRAMES = 40
 
-Place = Callable[[int], tuple[float, float]]
-"""Of a frame, where the view has moved to: px right, px down."""
+Place = Callable[[float], tuple[float, float]]
+"""Of a frame, or between two, where the view has moved to: px right, px down."""
 
 
-def sways(number: int) -> tuple[float, float]:
+def sways(number: float) -> tuple[float, float]:
     """As in a hand."""
     return 8 * np.sin(number / 4), 4 * np.sin(number / 3)
 
 
-def pans(number: int) -> tuple[float, float]:
+def pans(number: float) -> tuple[float, float]:
     """At one speed."""
     return 1.5 * number - 30, 0.0
 
 
-def stands(number: int) -> tuple[float, float]:
+def stands(number: float) -> tuple[float, float]:
     """Still."""
     return 0.0, 0.0
 
@@ -53,7 +53,7 @@ def seen(place: tuple[float, float]) -> tuple[np.ndarray, np.ndarray]:
 
 
 def told(
-    place: Place, late: int, change: Callable[[np.ndarray], np.ndarray] = np.copy, hz: float = 30
+    place: Place, late: float, change: Callable[[np.ndarray], np.ndarray] = np.copy, hz: float = 30
 ) -> Lag | None:
     """What is said in the end of depth that is so many frames late, and changed."""
     lateness, lag = Lateness(), None
@@ -71,6 +71,13 @@ def test_the_lag_is_told(frames: int) -> None:
     assert lag.frames == frames
     assert lag.seconds == pytest.approx(frames / 30, rel=0.01)
     assert lag.gain > 0.15
+
+
+@pytest.mark.parametrize(("hz", "is_told"), [(15, False), (8, True)])
+def test_less_than_a_frame_goes_by_its_time(hz: float, is_told: bool) -> None:
+    """Two thirds of one, as of two cameras without a common clock: 44 ms are tolerated, 83 not."""
+    for late in (2 / 3, -2 / 3):
+        assert (told(sways, late, hz=hz) is not None) == is_told
 
 
 def test_a_single_look_tells_nothing(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -573,6 +573,8 @@ def test_frames_of_two_cameras_that_come_by_turns_are_remarked_on() -> None:
         assert bool(remark) == (6 <= number < 12), number
         if remark:
             assert "has frame_id 'left' and 'right' by turns" in remark
+    assert [filed.epoch for filed in desk.filed] == [0] * 4 + [1, 2, 3] + [4] * 8
+    assert desk.statistics.snapshot().flushes == {"frame_id changed": 4}
 
 
 @pytest.mark.parametrize(

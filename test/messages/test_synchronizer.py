@@ -18,6 +18,7 @@ from dkt_ros.messages.synchronizer import (
     Pair,
     Synchronizer,
     lost_share,
+    shared_pauses,
     told_apart,
 )
 
@@ -109,6 +110,48 @@ def test_every_colour_finds_the_nearest_depth(depth_offset_ms: int) -> None:
     assert len(pairs) >= 28
     for pair in pairs[2:]:
         assert pair.depth_stamp_ns - pair.color_stamp_ns == depth_offset_ms * MS
+
+
+def arrivals(
+    hz: tuple[int, int], lag_ms: tuple[int, int], faster: float = 0.0, seconds: int = 20
+) -> list[tuple[str, int]]:
+    """Streams and stamps as they come, of colour and depth at such rates, so late.
+
+    faster: share by which depth's period is the longer one.
+    """
+    periods = [1000 * MS / hz[0], 1000 * MS / hz[1] * (1 + faster)]
+    found = [
+        (round(index * period) + lag * MS, name, round(index * period))
+        for name, period, lag in zip(("color", "depth"), periods, lag_ms, strict=True)
+        for index in range(1, round(seconds * 1000 * MS / period))
+    ]
+    return [(name, stamp_ns) for _, name, stamp_ns in sorted(found)]
+
+
+@pytest.mark.parametrize("lag_ms", [(0, 15), (15, 0), (1, 0)])
+@pytest.mark.parametrize(
+    ("hz", "slop_s"), [((60, 30), 0.02), ((90, 30), 0.02), ((30, 15), 0.04), ((30, 60), 0.02)]
+)
+def test_at_unequal_rates_depth_goes_to_the_colour_of_its_moment(
+    hz: tuple[int, int], slop_s: float, lag_ms: tuple[int, int]
+) -> None:
+    """Not to the one before, which has it within the slop too, once their paces are known."""
+    synchronizer: Synchronizer[Any, Any] = Synchronizer(slop_s)
+    pairs = [pair for one in arrivals(hz, lag_ms) for pair in feed(synchronizer, *one)]
+    assert len(pairs) >= 20 * min(hz) - 2
+    assert max(abs(pair.depth_stamp_ns - pair.color_stamp_ns) for pair in pairs[2:]) < MS
+    assert told_apart(synchronizer.apart_s) == ""
+
+
+@pytest.mark.parametrize("faster", [0.001, -0.001])
+def test_of_two_that_run_freely_none_gets_later_and_later(faster: float) -> None:
+    """By their own clocks one overtakes the other again and again."""
+    synchronizer: Synchronizer[Any, Any] = Synchronizer(0.05)
+    come = arrivals((60, 60), (0, 5), faster, seconds=60)
+    pairs = [pair for one in come for pair in feed(synchronizer, *one)]
+    assert len(pairs) > 0.99 * 60 * 60
+    apart_ms = [abs(pair.depth_stamp_ns - pair.color_stamp_ns) / MS for pair in pairs]
+    assert max(apart_ms) < 2 / 3 * 1000 / 60 + 0.1
 
 
 def test_a_loop_starts_anew_at_once() -> None:
@@ -284,6 +327,35 @@ def test_a_camera_that_stopped_for_a_moment_has_lost_nothing(hz: float, pause_s:
         for number, stamp in enumerate(stamps)
     ]
     assert lost_share(paused) == pytest.approx(0.0)
+
+
+@pytest.mark.parametrize("slower", [2, 3, 6])
+@pytest.mark.parametrize("slow_frames", [6, 14, 40])
+def test_a_change_of_pace_is_no_loss_at_any_moment(slower: int, slow_frames: int) -> None:
+    """Also where the slower one has just begun, or is about to be forgotten."""
+    steps = [167] * 90 + [167 * slower] * slow_frames + [167] * 100
+    stamps = [sum(steps[:end]) * MS for end in range(len(steps) + 1)]
+    for end in range(90, len(stamps) + 1):
+        newest = stamps[end - 90 : end]
+        share = lost_share(newest)
+        assert share is not None
+        assert share < 0.1, end
+        assert shared_pauses(newest, newest) == ([], [])
+
+
+@pytest.mark.parametrize("both", [True, False])
+def test_what_both_streams_do_not_send_is_a_pause_and_not_lost(both: bool) -> None:
+    """As of a camera with a loose cable; of one stream alone it may be lost on the way."""
+    box: Synchronizer[int, int] = Synchronizer(0.02)
+    for number in range(90):
+        is_paused = number % 18 >= 11
+        if not is_paused:
+            box.push_depth(number * 167 * MS, number)
+        if not (is_paused and both):
+            box.push_color(number * 167 * MS + MS, number)
+    assert box.lost_share()["color"] == pytest.approx(0.0)
+    assert (box.lost_share()["depth"] > 0.1) != both
+    assert box.pauses_s == ([pytest.approx(8 * 0.167)] * 4 if both else [])
 
 
 def test_few_stamps_tell_nothing() -> None:

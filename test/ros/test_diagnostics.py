@@ -274,7 +274,15 @@ def test_frames_left_out_by_choice_are_told_and_no_trouble(
             WARN,
             "disparity is no depth; map it to what a node makes of it",
         ),
+        ("lifecycle", {"cut_off": "x", "twins": "y"}, ERROR, "active; x"),
         ("input", {"snapshot": streams(pair=9.0)}, WARN, "no two stamps match"),
+        (
+            "input",
+            {"pipeline": pipeline(pauses_s=[0.7, 1.3, 0.8])},
+            WARN,
+            "neither color nor depth came for up to 1.3 s, 3 times of late: does the camera pause",
+        ),
+        ("input", {"pipeline": pipeline(pauses_s=[1.3, 0.8])}, OK, "30.0 frames per second"),
         ("input", {"pipeline": pipeline(apart_s=-0.018)}, WARN, "depth is stamped 18 ms before"),
         ("input", {"pipeline": pipeline(apart_s=0.004)}, OK, "30.0 frames per second"),
         (
@@ -288,6 +296,12 @@ def test_frames_left_out_by_choice_are_told_and_no_trouble(
             {"snapshot": slow_streams(pair=9.0), "pipeline": pipeline(missed_s=0.033)},
             WARN,
             "nearest are 0.033 s apart, sync_slop_s is 0.02; raise sync_slop_s to 0.04",
+        ),
+        (
+            "input",
+            {"snapshot": slow_streams(pair=9.0), "pipeline": pipeline(missed_s=0.021)},
+            WARN,
+            "to 0.03 (if that is too little after some minutes, both run freely: to 0.08), or have",
         ),
         (
             "input",

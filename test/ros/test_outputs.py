@@ -10,7 +10,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -134,12 +134,16 @@ def node() -> Iterator[LifecycleNode]:
     rclpy.try_shutdown()
 
 
-def publish(outputs: Outputs, stamp_ns: int) -> None:
-    rgb, depth = np.zeros((2, 3, 3), np.uint8), np.ones((2, 3), np.float32)
-    frame = Frame(rgb, None, Intrinsics(1.0, 1.0, 1.0, 1.0, 3, 2), stamp_ns, "camera")
+def publish(outputs: Outputs, stamp_ns: int, row: Sequence[float] = (1, 1, 1)) -> None:
+    """row: of the depth, metres; all are alike."""
+    depth, width = np.array([row, row], np.float32), len(row)
+    rgb = np.zeros((2, width, 3), np.uint8)
+    frame = Frame(rgb, None, Intrinsics(1.0, 1.0, 1.0, 1.0, width, 2), stamp_ns, "camera")
     alignment = Alignment(1.0, 0.0, 1, 1.0, 0.0, 0.0, AlignmentState.OK, "")
     estimate = DepthEstimate(frame, depth, depth, alignment, None, {"total": 0.0}, 1)
-    observation = Observation(lambda: frame, stamp_ns, (2, 3), CameraInfo(), 0, time.monotonic())
+    observation = Observation(
+        lambda: frame, stamp_ns, (2, width), CameraInfo(), 0, time.monotonic()
+    )
     outputs.publish(observation, estimate)
 
 
@@ -242,22 +246,29 @@ def test_colour_goes_with_every_depth_however_busy_the_lazy_outputs_are(
 
 @pytest.mark.parametrize("organized", [True, False])
 @pytest.mark.parametrize(
-    ("box", "said"), [("-9 9 -9 9 5 6", "lies in crop_box, -9 9 -9 9 5 6 m in camera"), ("", "")]
+    ("given", "row", "said"),
+    [
+        ({"crop_box": "-9 9 -9 9 5 6"}, (1, 1, 1), "lies in crop_box, -9 9 -9 9 5 6 m in camera"),
+        ({"crop_box": "-9 9 -9 9 0 9"}, (1, 1, 1), ""),
+        ({}, (1, 1, 1), ""),
+        ({"crop_box": "-9 9 -9 9 0 9", "points_max_jump": 0.5}, (1, 2, 1), "points_max_jump, 0.5:"),
+        ({"points_stride": 3}, (np.nan, 1, 1), "at the pixels that points_stride, 3, takes"),
+    ],
 )
 def test_a_cloud_without_points_is_told(
-    node: LifecycleNode, box: str, said: str, organized: bool
+    node: LifecycleNode, given: dict[str, Any], row: Sequence[float], said: str, organized: bool
 ) -> None:
-    """As of a box that was measured in another frame."""
+    """By what has emptied it, such as a box that was measured in another frame."""
     reports: list[tuple[str, str]] = []
     statistics = Statistics()
-    parameters = NodeParameters(crop_box=box, points_organized=organized)
+    parameters = NodeParameters(points_organized=organized, **given)
     node.create_subscription(PointCloud2, "dkt/points", lambda message: None, 1)
     outputs = Outputs(
         node, parameters, statistics, lambda *one: reports.append(one), lambda *one: None
     )
 
     def came() -> bool:
-        publish(outputs, 1)
+        publish(outputs, 1, row)
         return "dkt/points" in statistics.snapshot().streams
 
     eventually(came)

@@ -8,7 +8,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from contextlib import suppress
 from itertools import count
 from pathlib import Path
@@ -370,6 +370,47 @@ def test_a_node_that_is_killed_while_it_is_asked_is_told_before_dds_forgets_it(c
     cell.process.send_signal(signal.SIGINT)
     assert cell.process.wait(60) == 0
     assert "Traceback" not in cell.log.read_text()
+
+
+def test_nothing_is_planned_by_itself_while_any_request_is_answered(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Of two at once the first to end is not the last."""
+    rclpy.init()
+    planner, begun = DktPlanner(), []
+
+    class Pause:
+        def __await__(self) -> Generator[None, None, None]:
+            yield
+
+    async def answer(request: Any, response: Any) -> None:
+        begun.append(request)
+        await Pause()
+
+    def ticks() -> bool:
+        """Whether the timer begins to plan."""
+        before, tick = len(begun), planner._tick()
+        with suppress(StopIteration):
+            tick.send(None)
+        tick.close()
+        return len(begun) > before
+
+    try:
+        monkeypatch.setattr(planner, "_answer", answer)
+        first, second = (planner._serve(PlanGrasps.Request(), Response()) for _ in range(2))
+        assert ticks()
+        first.send(None)
+        second.send(None)
+        assert not ticks()
+        with pytest.raises(StopIteration):
+            second.send(None)
+        assert not ticks()
+        with pytest.raises(StopIteration):
+            first.send(None)
+        assert ticks()
+    finally:
+        planner.close()
+        rclpy.shutdown()
 
 
 def test_a_node_that_ends_while_it_is_asked_is_told_at_once() -> None:

@@ -11,10 +11,12 @@ from fixtures.waiting import spin_until
 pytest.importorskip("rclpy", reason="needs ROS 2")
 
 import rclpy
+from fixtures.waiting import eventually
 from rclpy.context import Context
 from rclpy.duration import Duration
 from rclpy.executors import SingleThreadedExecutor
 from rclpy.lifecycle import LifecycleNode
+from rclpy.node import Node
 from rclpy.qos import (
     LivelinessPolicy,
     QoSCompatibility,
@@ -23,7 +25,7 @@ from rclpy.qos import (
     qos_check_compatible,
 )
 from rclpy.qos import qos_profile_sensor_data as sensor_data
-from std_msgs.msg import Empty
+from std_msgs.msg import Empty, Header
 
 from dkt_ros.errors import DktError
 from dkt_ros.ros import qos
@@ -92,6 +94,30 @@ def test_overrides_act_and_clashes_are_reported(context: Context) -> None:
     assert "qos_overrides./depth.publisher.reliability" in texts
     node.destroy_node()
     other.destroy_node()
+
+
+def test_what_comes_at_once_after_half_a_second_is_kept(context: Context) -> None:
+    """As over a wireless link, while the executor is at something else."""
+    node, camera = LifecycleNode("qos_test", context=context), Node("camera", context=context)
+    came: list[Header] = []
+    topic = "picture"
+    subscription = qos.create_subscription(node, Header, topic, came.append, lambda *report: None)
+    sends = camera.create_publisher(Header, topic, QoSProfile(depth=30))
+    executor = SingleThreadedExecutor(context=context)
+    executor.add_node(node)
+    eventually(lambda: sends.get_subscription_count() and node.count_publishers(topic))
+    for number in range(15):  # at 30 Hz
+        sends.publish(Header(frame_id=str(number)))
+
+    def has_come() -> bool:
+        executor.spin_once(timeout_sec=0.05)
+        return bool(came) and came[-1].frame_id == "14"
+
+    eventually(has_come)
+    assert [header.frame_id for header in came] == [str(number) for number in range(15)]
+    node.destroy_subscription(subscription)
+    node.destroy_node()
+    camera.destroy_node()
 
 
 def test_events_are_asked_for_once_a_second_and_topics_always(context: Context) -> None:

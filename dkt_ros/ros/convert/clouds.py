@@ -11,6 +11,7 @@ voxels and outliers are found on the host.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import cv2
@@ -91,14 +92,8 @@ class CloudWriter:
         rgb: (H, W, 3) uint8. Both numpy arrays, or both tensors on one device.
         """
         self._begin(options)
-        if options.max_jump > 0.0:
-            depth = remove_flying_pixels(depth, options.max_jump)
-        if options.stride > 1:
-            depth = depth[:: options.stride, :: options.stride]
-            rgb = rgb[:: options.stride, :: options.stride]
-            intrinsics = _every(intrinsics, options.stride, tuple(depth.shape))
-        if options.box is not None:
-            depth = inside(depth, intrinsics, options.box)
+        _, depth, intrinsics = list(_filters(depth, intrinsics, options))[-1]
+        rgb = rgb[:: options.stride, :: options.stride]
         if options.organized:
             return _moved(self._organized(depth, rgb, intrinsics, header), options)
         points: npt.NDArray[np.float32]
@@ -187,6 +182,31 @@ class CloudWriter:
         if len(self._reused.data) != size:
             self._renew(size)
         return np.frombuffer(self._reused.data, dtype=np.float32).reshape(*shape, self._cells)
+
+
+def _filters(
+    depth: Array, intrinsics: Intrinsics, options: CloudOptions
+) -> Iterator[tuple[str, Array, Intrinsics]]:
+    """The name of each option that takes points away, and what it leaves; "" first."""
+    yield "", depth, intrinsics
+    if options.max_jump > 0.0:
+        depth = remove_flying_pixels(depth, options.max_jump)
+        yield "max_jump", depth, intrinsics
+    if options.stride > 1:
+        depth = depth[:: options.stride, :: options.stride]
+        intrinsics = _every(intrinsics, options.stride, tuple(depth.shape))
+        yield "stride", depth, intrinsics
+    if options.box is not None:
+        depth = inside(depth, intrinsics, options.box)
+        yield "box", depth, intrinsics
+
+
+def emptied_by(depth: Array, intrinsics: Intrinsics, options: CloudOptions) -> str:
+    """The option that takes the last points of depth (H, W) away; "" where some are left."""
+    for name, left, _ in _filters(depth, intrinsics, options):
+        if not bool((left > 0).any()):
+            return name
+    return ""
 
 
 def has_points(cloud: PointCloud2) -> bool:
