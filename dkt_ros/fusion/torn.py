@@ -2,7 +2,8 @@
 
 Knows rows of one stream, and small pictures of the other. A sensor's noise makes no row twice the
 same; a part that is to the bit what it was before, while what is seen in it has moved, is of then.
-What has never been otherwise is none of the sensor's: a bar with a name or a clock is drawn there.
+A few rows of a picture that have never been otherwise are none of the sensor's: a bar with a name
+or a clock is drawn there. Many are what stood still before anybody looked.
 """
 
 from __future__ import annotations
@@ -25,6 +26,7 @@ _REMEMBERED = 8  # frames
 _FEWEST = 20  # readings of those, without which a row is anything's
 _LEAST = 2  # rows
 _OF_A_SENSOR = 0.5  # share of what a row shows that has ever changed; of a clock little does
+_A_BAR = 0.3  # share of the rows that show anything, at most
 
 
 class Torn:
@@ -53,7 +55,7 @@ class Torn:
         rows = np.array(
             [zlib.crc32(row) if does else 0 for row, does in zip(some, shows, strict=True)]
         )
-        full = shows & self._lives(some, shown)
+        full = shows & ~self._drawn(some, shown, shows) if picture.ndim == 3 else shows
         found, each = None, frozenset(rows[shows].tolist())
         for before, known, then in self._frames:
             # Of a camera with noise none are the same, which the sets tell for a tenth of the cost.
@@ -74,16 +76,18 @@ class Torn:
         self._frames.append((rows, each, other))
         return found
 
-    def _lives(self, some: NDArray[Any], shown: NDArray[np.bool_]) -> NDArray[np.bool_]:
-        """Which rows (n,) of the samples are a sensor's, as far as it is known."""
-        bits = some.view(np.uint32) if some.dtype == np.float32 else some  # NaN is NaN
-        before, self._before = self._before, bits
-        if before is None or before.shape != bits.shape:
-            self._ever = np.zeros(bits.shape, bool)
+    def _drawn(
+        self, some: NDArray[Any], shown: NDArray[np.bool_], shows: NDArray[np.bool_]
+    ) -> NDArray[np.bool_]:
+        """Which rows (n,) of a picture's samples are a bar's, as far as it is known."""
+        before, self._before = self._before, some
+        if before is None or before.shape != some.shape:
+            self._ever = np.zeros(some.shape, bool)
         else:
-            self._ever |= bits != before
-        ever = self._ever if bits.ndim == 2 else self._ever[:, 1:].reshape(shown.shape)
-        return np.asarray((ever & shown).sum(1) > _OF_A_SENSOR * shown.sum(1))
+            self._ever |= some != before
+        ever = self._ever[:, 1:].reshape(shown.shape)
+        drawn = shows & ((ever & shown).sum(1) <= _OF_A_SENSOR * shown.sum(1))
+        return drawn & (np.count_nonzero(drawn) <= _A_BAR * np.count_nonzero(shows))
 
 
 def _shown(rows: NDArray[Any]) -> NDArray[np.bool_]:

@@ -263,10 +263,11 @@ class Intake:
         """
         encodings = (_encoding(color), _encoding(depth))
         elapsed_ns = 0 if self._last_ns is None else stamp_ns - self._last_ns
+        frame_id = color.header.frame_id or self._frame_id  # none tells of no other camera
         reason: str | None = None
         if self._encodings not in (None, encodings):
             reason = ENCODING_CHANGED
-        elif self._frame_id not in (None, color.header.frame_id):
+        elif self._frame_id not in (None, frame_id):
             reason = FRAME_ID_CHANGED  # two cameras may have one calibration
         elif self.synchronizer.time_jumps != self._time_jumps:
             reason = FlushReason.STAMP_BACKWARDS.value
@@ -276,7 +277,7 @@ class Intake:
             self._epoch += 1
             self._statistics.flushed(reason)
         self._encodings = encodings
-        self._frame_id = color.header.frame_id
+        self._frame_id = frame_id
         self._time_jumps = self.synchronizer.time_jumps
         self._last_ns = stamp_ns
 

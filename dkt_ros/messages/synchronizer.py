@@ -10,7 +10,7 @@ import itertools
 import math
 import statistics
 from collections import Counter, deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from enum import Enum
 from typing import Any, Generic, TypeVar
@@ -27,8 +27,8 @@ FEWEST_PAIRS, MOST_PAIRS, STEADY_NS, APART_S = 10, 30, 2_000_000, 0.01
 differs no more than the third (the middle four fifths of them), and is worth a word from the last
 on."""
 CLEARLY_NEARER = 0.5
-"""Of a depth image's distance to a colour, within which the next colour takes it away: where
-colour comes twice as often, or by a clock of its own that has run ahead by most of a period."""
+"""Of a depth image's distance to a colour, within which a later colour takes it away: where colour
+comes twice as often, or by a clock of its own that has run ahead by most of a period."""
 GIVEN_UP = 300
 """Newest stamps of such that were given up, by which what comes later still is known."""
 
@@ -218,7 +218,7 @@ class Synchronizer(Generic[Color, Depth]):
     """Streams in, pairs out; every message that is not paired is counted under its cause.
 
     A colour message is paired with the depth message of the nearest stamp, at most `slop_s` away
-    (0 means equal stamps), unless the next colour is clearly nearer to that. Each message is used
+    (0 means equal stamps), unless a later colour is clearly nearer to that. Each message is used
     once, and colour stamps of successive pairs rise.
     `queue_size`: how many may wait, or more where they span no more than LONGEST_WAIT_S.
     """
@@ -349,13 +349,13 @@ class Synchronizer(Generic[Color, Depth]):
             newer_to_come = depths[-1][0] < color_ns
             if newer_to_come and (not in_time or self._nearer_expected(color_ns, distance_ns)):
                 return
-            belongs_to_next = in_time and self._belongs_to_next(depths[index][0], distance_ns)
-            if belongs_to_next and len(colors) == 1:
+            belongs_to_later = in_time and self._belongs_to_later(depths[index][0], distance_ns)
+            if belongs_to_later and len(colors) == 1:
                 return
             _, color = colors.popleft()
-            if belongs_to_next or not in_time:
+            if belongs_to_later or not in_time:
                 self.dropped[DropCause.NO_DEPTH] += 1
-                self._missed_ns.extend([] if belongs_to_next else [distance_ns])
+                self._missed_ns.extend([] if belongs_to_later else [distance_ns])
                 continue
             for waits_no_more in (self._missed_ns, self._color.late_ns, self._depth.late_ns):
                 waits_no_more.clear()
@@ -366,16 +366,20 @@ class Synchronizer(Generic[Color, Depth]):
             self._apart_ns.append(depth_ns - color_ns)
             yield Pair(color, depth, color_ns, depth_ns)
 
-    def _belongs_to_next(self, depth_ns: int, distance_ns: int) -> bool:
-        """Whether the next colour, here or by the stream's period, is clearly nearer to it."""
+    def _belongs_to_later(self, depth_ns: int, distance_ns: int) -> bool:
+        """Whether a later colour, here or by the stream's period, is clearly nearer to it.
+
+        Not the next one alone: where colour comes three times as often that is too little nearer.
+        """
         colors, period_ns = self._color.pending, self._color.period_ns
-        if len(colors) > 1:
-            next_ns = colors[1][0]
-        elif period_ns is not None:
-            next_ns = colors[0][0] + period_ns
-        else:
-            return False
-        return abs(next_ns - depth_ns) < CLEARLY_NEARER * distance_ns
+        later: Iterable[int] = (stamp_ns for stamp_ns, _ in itertools.islice(colors, 1, None))
+        if period_ns is not None:
+            newest_ns = colors[-1][0]
+            ahead = max(1, round((depth_ns - newest_ns) / period_ns))
+            later = itertools.chain(later, [newest_ns + ahead * period_ns])
+        reach_ns = CLEARLY_NEARER * distance_ns
+        near = itertools.takewhile(lambda stamp_ns: stamp_ns < depth_ns + reach_ns, later)
+        return any(stamp_ns > depth_ns - reach_ns for stamp_ns in near)
 
     def _nearer_expected(self, color_ns: int, distance_ns: int) -> bool:
         """Whether the next depth, if the stream keeps its period, lies nearer to `color_ns`."""

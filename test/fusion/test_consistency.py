@@ -465,6 +465,20 @@ def test_a_bar_that_is_drawn_into_pictures_is_not_torn(moving: list[Frame], cloc
     ]
 
 
+@pytest.mark.parametrize("of_depth", [True, False])
+def test_a_part_that_stood_still_before_anybody_looked_is_torn(
+    moving: list[Frame], of_depth: bool
+) -> None:
+    """As where the node is started after the camera has failed, or the stream begins anew."""
+    judge, told = Consistency(), set()
+    for index, (rgb, raw, _) in enumerate(moving):
+        picture, depth = rgb.copy(), raw.copy()
+        torn = depth if of_depth else picture
+        torn[150:] = moving[0][1 if of_depth else 0][150:]
+        told |= causes(judge.update(picture, depth, None, index * PERIOD_NS))
+    assert told == {"torn" if of_depth else "torn colour"}
+
+
 def test_what_stands_still_or_has_no_noise_is_not_torn(moving: list[Frame]) -> None:
     """An arm moves in the lower half of a simulator's still picture; a shadow passes."""
     (rgb, raw, _), judge = moving[0], Consistency()

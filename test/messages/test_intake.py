@@ -577,6 +577,14 @@ def test_frames_of_two_cameras_that_come_by_turns_are_remarked_on() -> None:
     assert desk.statistics.snapshot().flushes == {"frame_id changed": 4}
 
 
+def test_a_camera_that_leaves_its_name_out_at_times_is_no_other_one() -> None:
+    desk = Desk()
+    desk.calibrate()
+    for number, name in enumerate(["", "left", "", "left", "", "right"]):
+        desk.show(33 * number, rgb(name), metres(name))
+    assert [filed.epoch for filed in desk.filed] == [0] * 5 + [1]
+
+
 @pytest.mark.parametrize(
     ("k", "said"),
     [

@@ -130,12 +130,21 @@ def arrivals(
 
 @pytest.mark.parametrize("lag_ms", [(0, 15), (15, 0), (1, 0)])
 @pytest.mark.parametrize(
-    ("hz", "slop_s"), [((60, 30), 0.02), ((90, 30), 0.02), ((30, 15), 0.04), ((30, 60), 0.02)]
+    ("hz", "slop_s"),
+    [
+        ((60, 30), 0.02),
+        ((90, 30), 0.02),
+        ((30, 15), 0.04),
+        ((30, 60), 0.02),
+        ((90, 30), 0.04),
+        ((60, 15), 0.1),
+        ((30, 10), 0.1),
+    ],
 )
 def test_at_unequal_rates_depth_goes_to_the_colour_of_its_moment(
     hz: tuple[int, int], slop_s: float, lag_ms: tuple[int, int]
 ) -> None:
-    """Not to the one before, which has it within the slop too, once their paces are known."""
+    """Not to those before, which have it within the slop too, once their paces are known."""
     synchronizer: Synchronizer[Any, Any] = Synchronizer(slop_s)
     pairs = [pair for one in arrivals(hz, lag_ms) for pair in feed(synchronizer, *one)]
     assert len(pairs) >= 20 * min(hz) - 2
