@@ -44,9 +44,10 @@ try:
 except ImportError:  # Humble
     from rclpy import qos_event as event_handler
 
-INPUT_DEPTH = 15
+INPUT_DEPTH = 10
 """Messages kept per input: what arrives at once, as after a link or a busy machine has stood still
-for half a second. What is lost here cannot be told from what is lost on the way."""
+for a third of a second. What is lost here cannot be told from what is lost on the way; a longer
+queue would make what a machine too slow for its camera uses older."""
 SENT_DEPTH = 5
 """Messages of an output kept until its readers have acknowledged them, to be sent again. A reader
 that comes late gets none of them, and one that keeps a single message gets the newest."""

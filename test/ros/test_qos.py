@@ -96,7 +96,7 @@ def test_overrides_act_and_clashes_are_reported(context: Context) -> None:
     other.destroy_node()
 
 
-def test_what_comes_at_once_after_half_a_second_is_kept(context: Context) -> None:
+def test_what_comes_at_once_after_a_third_of_a_second_is_kept(context: Context) -> None:
     """As over a wireless link, while the executor is at something else."""
     node, camera = LifecycleNode("qos_test", context=context), Node("camera", context=context)
     came: list[Header] = []
@@ -106,15 +106,15 @@ def test_what_comes_at_once_after_half_a_second_is_kept(context: Context) -> Non
     executor = SingleThreadedExecutor(context=context)
     executor.add_node(node)
     eventually(lambda: sends.get_subscription_count() and node.count_publishers(topic))
-    for number in range(15):  # at 30 Hz
+    for number in range(10):  # at 30 Hz
         sends.publish(Header(frame_id=str(number)))
 
     def has_come() -> bool:
         executor.spin_once(timeout_sec=0.05)
-        return bool(came) and came[-1].frame_id == "14"
+        return bool(came) and came[-1].frame_id == "9"
 
     eventually(has_come)
-    assert [header.frame_id for header in came] == [str(number) for number in range(15)]
+    assert [header.frame_id for header in came] == [str(number) for number in range(10)]
     node.destroy_subscription(subscription)
     node.destroy_node()
     camera.destroy_node()
