@@ -18,8 +18,9 @@ from typing import IO
 from dkt_ros.errors import DktError
 
 PARTIAL = ".partial"
+"""Ending of a file that is being written, or that a kill left behind."""
 _PACKED_BEGIN = {
-    b"PK": "a zip archive; unpack it",
+    b"PK\x03\x04": "a zip archive; unpack it",
     b"\x1f\x8b": "packed with gzip; unpack it",
     b"BZh": "packed with bzip2; unpack it",
     b"\xfd7zXZ": "packed with xz; unpack it",
@@ -27,8 +28,7 @@ _PACKED_BEGIN = {
     b"\x28\xb5\x2f\xfd": "packed with zstd; unpack it",
 }
 PACKED = (".gz", ".tgz", ".bz2", ".xz", ".zst", ".zip", ".7z", ".rar")
-"""Endings of files that archives and packed files have."""
-"""Ending of a file that is being written, or that a kill left behind."""
+"""Endings that archives and packed files have."""
 _unfinished: set[Path] = set()
 _PATIENCE_S = 0.5
 """A process that was killed frees its locks a moment after it is gone."""

@@ -1,6 +1,7 @@
 """Threads that a fork does not copy, and that whoever computes in it would wait for forever.
 
-Knows processes and torch's number of threads, where anything has imported torch.
+Knows processes and torch's number of threads, where anything has imported torch. Knows nothing of
+what is computed.
 """
 
 from __future__ import annotations

@@ -52,7 +52,7 @@ class Inspection:
 
     def see(self, key: str, tensor: Tensor) -> None:
         """Raises DktError as check_finite."""
-        if tensor.is_meta or not tensor.is_floating_point():
+        if tensor.is_meta or not tensor.is_floating_point() or not tensor.numel():
             return
         check_finite(self._origin, key, tensor)
         self._seen += tensor.numel()

@@ -275,7 +275,7 @@ def _paired(
     times = sorted((_seconds(key), path) for key, path in files.items())
     if times and not any(np.isnan(_seconds(key)) for key in (*color, *files)):
         nearest = {key: _nearest(times, _seconds(key)) for key in color}
-        found = {key: path for key, path in nearest.items() if path is not None}
+        found = {key: path for key, (apart, path) in nearest.items() if apart <= _SAME_TIME_S}
         if found:
             if len(found) < len(color):
                 remarks.append(
@@ -283,7 +283,7 @@ def _paired(
                     f"within {_SAME_TIME_S * 1e3:g} ms and are left out"
                 )
             return found
-        apart = min(abs(seconds - _seconds(key)) for seconds, _ in times for key in color)
+        apart = min(apart for apart, _ in nearest.values())
         raise DktError(
             f"{source.folder}: the names are times, and no {role} by the pattern {pattern!r} is "
             f"within {_SAME_TIME_S * 1e3:g} ms of a colour picture, the nearest is {apart:.3f} s "
@@ -314,11 +314,11 @@ def _seconds(key: Key) -> float:
     return float(name) * 10.0 ** -(max(0, (digits - 10 + 2) // 3) * 3)
 
 
-def _nearest(times: list[tuple[float, Path]], seconds: float) -> Path | None:
+def _nearest(times: list[tuple[float, Path]], seconds: float) -> tuple[float, Path]:
+    """How many seconds away the nearest is, and which one that is."""
     at = bisect_left(times, (seconds, Path()))
     around = times[max(0, at - 1) : at + 1]
-    distance, path = min((abs(other - seconds), path) for other, path in around)
-    return path if distance <= _SAME_TIME_S else None
+    return min((abs(other - seconds), path) for other, path in around)
 
 
 def _intrinsics(

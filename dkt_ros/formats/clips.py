@@ -62,7 +62,8 @@ def read_raw_depth(
         if other := out_of_step(_images(path, color), files):
             raise DktError(
                 f"{path}: of colour and depth in the order of their names {other[0].name} would "
-                f"have {other[1].name}: a picture is missing before; remove what has no partner"
+                f"have {other[1].name}: a picture is missing before, or they are counted from "
+                "different numbers; remove what has no partner, or name partners alike"
             )
         depths = [read_depth(file) for file in files]
         for file, picture in zip(files, depths, strict=True):

@@ -227,12 +227,12 @@ def not_fetched(file: Path) -> DktError | None:
         return DktError(f"{file} is a Git LFS pointer to the weights; run `git lfs pull`")
     if start.startswith((b"<!doctype", b"<html")):
         return DktError(f"{file} is a web page, not weights; log in and fetch it again")
-    if begin.startswith(_PICKLES) and file.suffix not in _PICKLED:
+    is_pickled = file.suffix in _PICKLED
+    if begin[8:9] == b"{":  # after its header's length, which may be any bytes
+        other = f"{file} is a safetensors file under another name; call it {file.stem}.safetensors"
+        return DktError(other) if is_pickled else None
+    if begin.startswith(_PICKLES) and not is_pickled:
         return DktError(f"{file} is a PyTorch file under another name; call it {file.stem}.pth")
-    if begin[8:9] == b"{" and file.suffix in _PICKLED:
-        return DktError(
-            f"{file} is a safetensors file under another name; call it {file.stem}.safetensors"
-        )
     return None
 
 

@@ -6,6 +6,8 @@ from collections import Counter
 from dataclasses import dataclass, field
 from typing import Any
 
+import numpy as np
+
 from dkt_ros.bags.recording import LabelledFrame
 from dkt_ros.datasets.plausibility import suspicions
 from dkt_ros.datasets.sample import Sample
@@ -66,14 +68,15 @@ class RunState:
             self.reasons.setdefault(_LABEL + name, why)
 
     def look_at(self, labelled: LabelledFrame) -> None:
-        """Keeps what looks wrong with the first frame that has true depth."""
-        if labelled.truth is None or self.counts[_LOOKED_AT]:
+        """Keeps what looks wrong with the first frame whose true depth is known anywhere."""
+        truth = labelled.truth
+        if self.counts[_LOOKED_AT] or truth is None or not np.isfinite(truth).any():
             return
         self.counts[_LOOKED_AT] += 1
         frame = labelled.frame
         sample = Sample(
             frame.rgb,
-            labelled.truth,
+            truth,
             labelled.picture or f"stamp {frame.stamp_ns * 1e-9:.3f}",
             frame.raw_depth,
             labelled.mask,

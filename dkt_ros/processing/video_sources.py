@@ -1,4 +1,7 @@
-"""Recordings that are one file: a video with its depth beside it, an .npz of arrays."""
+"""Recordings that are one file: a video with its depth beside it, an .npz of arrays.
+
+Knows what may lie beside a video. Knows nothing of folders of pictures as recordings.
+"""
 
 from __future__ import annotations
 

@@ -28,6 +28,8 @@ from dkt_ros.train.stopping import StopRequest
 from dkt_ros.wording import counted
 
 LOCK_FILE = "run.lock"
+_ENOUGH_RATE = 0.9
+"""Share of the learning rate; a run that comes to less was probably meant to be longer."""
 
 
 def save_state(
@@ -214,11 +216,11 @@ class SmallTrainer(abc.ABC):
         if resume:
             self.load(output, report)
         config, total = self.config, self.config.total_steps
-        if config.warmup_steps + config.decay_steps > total:
+        if (highest := highest_rate(config)) < _ENOUGH_RATE:
             report(
                 f"note: the learning rate rises for {config.warmup_steps} steps and falls over the "
-                f"last {config.decay_steps}, and the run has {total}, so it never comes to "
-                "learning_rate: lower warmup_steps and decay_steps"
+                f"last {config.decay_steps}, and the run has {total}, so it comes to {highest:.1%} "
+                "of learning_rate: lower warmup_steps and decay_steps"
             )
         report(f"{counted(len(data.items), noun)}, step {self.step} of {total}")
         means = Means()
@@ -247,6 +249,16 @@ def falling(left: int, last: int) -> float:
     if left >= last:
         return 1.0
     return 0.02 + 0.49 * (1.0 - math.cos(math.pi * left / last))
+
+
+def highest_rate(config: SmallConfig) -> float:
+    """Share of the learning rate that rise and fall together let it come to."""
+    total, warmup = config.total_steps, max(1, config.warmup_steps)
+    rates = (
+        min(1.0, (step + 1) / warmup) * falling(total - step, config.decay_steps)
+        for step in range(total)
+    )
+    return max(rates, default=1.0)
 
 
 class SteppedTrainer(Protocol):

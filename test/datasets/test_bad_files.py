@@ -366,6 +366,7 @@ def spoil_header(path: Path) -> None:
         (empty, "not a readable uncompressed tar"),
         (lambda path: path.write_bytes(b"\0" * 10240), "holds no frame"),
         (lambda path: path.write_bytes(b"nonsense" * 200), "not a readable uncompressed tar"),
+        (lambda path: path.write_bytes(b"PKU/1.png" * 200), "not a readable uncompressed tar"),
         (shorten, "damaged or cut short after 1 frame,"),
         (spoil_header, "damaged or cut short after 1 frame,"),
         (drop_end, "damaged or cut short after 3 frames"),

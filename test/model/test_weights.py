@@ -156,6 +156,15 @@ def test_a_file_of_the_other_kind_is_told(tmp_path: Path, old: bool) -> None:
         open_weights(plain)
 
 
+def test_a_header_of_a_length_as_pickles_begin_is_none_of_theirs(tmp_path: Path) -> None:
+    file = tmp_path / "lora.safetensors"
+    header = b'{"w":{"dtype":"F32","shape":[2],"data_offsets":[0,8]}}'.ljust(640)
+    file.write_bytes(len(header).to_bytes(8, "little") + header)  # without its data
+    assert file.read_bytes().startswith(b"\x80\x02")
+    with pytest.raises(DktError, match=r"no readable safetensors file .*; fetch it again"):
+        open_weights(file)
+
+
 @pytest.mark.parametrize(
     ("make", "says"),
     [

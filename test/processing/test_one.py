@@ -545,12 +545,15 @@ def test_truth_and_masks_that_look_wrong_are_noted_once(
         mask, truth = 1 - (labelled.mask > 0).astype(np.uint8), labelled.frame.raw_depth
         return replace(labelled, mask=mask, truth=truth)
 
-    frames = [replace(labelled_frames(3)[0], truth=None), *map(wrong, labelled_frames(3)[1:])]
+    first, second, *others = labelled_frames(4)
+    unknown = replace(second, truth=np.full_like(second.truth, np.nan))
+    frames = [replace(first, truth=None), unknown, *map(wrong, others)]
     record(frames, tmp_path / "wrong", RecordingOptions(color="raw", depth="32FC1"))
     notes = processed(tmp_path / "wrong", told, tmp_path / "out")["notes"]
     for said in ("raw depth is the true depth at every pixel", "mask inverted?"):
         (note,) = (note for note in notes if said in note)
-        assert note.startswith(f"stamp {frames[1].frame.stamp_ns * 1e-9:.3f}: ")
+        assert note.startswith(f"stamp {frames[2].frame.stamp_ns * 1e-9:.3f}: ")
+    assert not any("median depth" in note for note in notes)
 
 
 def test_depth_that_the_options_take_away_is_told(

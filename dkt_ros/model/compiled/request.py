@@ -1,5 +1,6 @@
 """What is asked of an engine: of which checkpoint, for which sizes and windows; whether one fits.
 
+Knows engine.json's content and a checkpoint's files. Knows nothing of graphs or how they run.
 Imports neither torch nor ONNX nor TensorRT, so that a command line can be read without them.
 """
 
