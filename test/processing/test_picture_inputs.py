@@ -164,10 +164,18 @@ def test_a_recording_without_a_usable_frame_is_refused_in_python(pictures: Path)
         list(dkt_ros.process(pictures, predictor="fixtures.told_network:load"))
 
 
+def true_depth(pictures: Path) -> None:
+    """Beside the raw depth, and not the same."""
+    (pictures / "true").mkdir()
+    for file in (pictures / "depth").iterdir():
+        depth = cv2.imread(str(file), cv2.IMREAD_UNCHANGED)
+        assert cv2.imwrite(str(pictures / "true" / file.name), depth + 20)
+
+
 def test_missing_depth_costs_its_frame_and_missing_truth_nothing(
     pictures: Path, told: ProcessOptions, tmp_path: Path
 ) -> None:
-    shutil.copytree(pictures / "depth", pictures / "true")
+    true_depth(pictures)
     (pictures / "true" / "2.png").unlink()
     (pictures / "depth" / "1.png").rename(pictures / "depth" / "one.png")
     options = replace(told, bag=False, source=replace(NONE, truth="true/*"))
@@ -190,7 +198,7 @@ def test_missing_depth_costs_its_frame_and_missing_truth_nothing(
 def test_truth_and_masks_that_cannot_be_used_cost_no_depth(
     pictures: Path, told: ProcessOptions, tmp_path: Path
 ) -> None:
-    shutil.copytree(pictures / "depth", pictures / "true")
+    true_depth(pictures)
     (pictures / "true" / "1.png").write_bytes(b"no picture")
     (pictures / "mask").mkdir()
     for index in range(3):
