@@ -355,7 +355,8 @@ class Synchronizer(Generic[Color, Depth]):
             _, color = colors.popleft()
             if belongs_to_later or not in_time:
                 self.dropped[DropCause.NO_DEPTH] += 1
-                self._missed_ns.extend([] if belongs_to_later else [distance_ns])
+                if not in_time:
+                    self._missed_ns.append(distance_ns)
                 continue
             for waits_no_more in (self._missed_ns, self._color.late_ns, self._depth.late_ns):
                 waits_no_more.clear()

@@ -34,8 +34,9 @@ _SEEN, _TELLING, _FEWEST = 20000, 500, 100
 _ALIKE = 0.7, 0.6
 """Correlation of both answers within the range: with less one of both has not understood it. To
 begin with, and while it is heard."""
-_LONGEST_PAUSE = 15
-"""Frames in which colour is not asked, after it was in vain several times in a row: 0, 1, 3, 7."""
+_MOST_VAIN = 4
+"""Times that colour was asked in vain, one after the other, which count: each doubles the frames in
+which it is not asked, 0, 1, 3, 7, 15."""
 _SHARE, _OTHER = 0.1, 0.3
 """Of what is new in the scale, which noise moves and what lies far beyond with it; relative change
 of the nearest that is another scene's."""
@@ -77,8 +78,8 @@ class Beyond:
         line = _line(answer, alone, limits, _ALIKE[self._heard])
         self._heard = line is not None
         if line is None:
-            self._pause = min(2**self._vain - 1, _LONGEST_PAUSE)
-            self._vain = min(self._vain + 1, 4)
+            self._pause = 2**self._vain - 1
+            self._vain = min(self._vain + 1, _MOST_VAIN)
             return answer
         self._vain = 0
         self._line = line = _mean(self._line, line)
