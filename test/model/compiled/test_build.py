@@ -8,6 +8,8 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from fixtures.manifests import HERE
+from fixtures.manifests import REQUEST as ASKED
 
 from dkt_ros.errors import DktError
 from dkt_ros.files import sha256
@@ -16,16 +18,8 @@ from dkt_ros.model.compiled.manifest import GraphSpec, Manifest, System
 from dkt_ros.model.compiled.request import EngineRequest, differences
 from dkt_ros.model.info import CheckpointInfo
 
-HERE = System("NVIDIA L4", "8.9", "10.8.0.43")
 NAMES = ("encoder_first", "decoder_first", "step")
-REQUEST = EngineRequest(
-    checkpoint=Path("tiny"),
-    fingerprint="a" * 64,
-    size=(32, 48),
-    windows=(1, 4),
-    steps=5,
-    precision="bf16",
-)
+REQUEST = replace(ASKED, precision="bf16")
 
 
 class Workshop:

@@ -8,15 +8,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from fixtures.manifests import MANIFEST as BUILT
 
 from dkt_ros import snapshot
 from dkt_ros.errors import DktError
 from dkt_ros.model.compiled.graphs import NetworkGraphs
-from dkt_ros.model.compiled.manifest import (
-    Manifest,
-)
 from dkt_ros.model.compiled.network import EngineNetwork, read_constants, write_constants
-from dkt_ros.model.info import CheckpointInfo
 from dkt_ros.model.live_options import LiveOptions
 from dkt_ros.model.network import DktNetwork
 from dkt_ros.predict.stream import LivePredictor
@@ -71,19 +68,8 @@ class _Owner:
         self.network, self.live = live._network, live
 
 
-MANIFEST = Manifest(
-    system=None,
-    checkpoint="",
-    info=CheckpointInfo(name="tiny"),
-    size=(32, 48),
-    windows=(1,),
-    precision="fp32",
-    steps=3,
-    latent_channels=16,
-    spatial_ratio=8,
-    patch=(1, 2, 2),
-    head_dim=12,
-    graphs=(),
+MANIFEST = replace(
+    BUILT, system=None, checkpoint="", windows=(1,), precision="fp32", steps=3, graphs=()
 )
 
 

@@ -10,24 +10,17 @@ from typing import Any
 import numpy as np
 import pytest
 from fixtures.manifests import GRAPH, HERE, MANIFEST
+from fixtures.manifests import REQUEST as ASKED
 
 from dkt_ros.errors import DktError
 from dkt_ros.model.compiled.request import (
-    EngineRequest,
     checkpoint_fingerprint,
     clip_fingerprint,
     differences,
     require_match,
 )
 
-REQUEST = EngineRequest(
-    checkpoint=Path("my checkpoints/tiny"),
-    fingerprint="a" * 64,
-    size=(32, 48),
-    windows=(1, 4),
-    steps=5,
-    options=("--preset", "balanced"),
-)
+REQUEST = replace(ASKED, options=("--preset", "balanced"))
 
 
 def test_one_that_fits() -> None:
