@@ -245,13 +245,15 @@ def pytest_runtest_protocol(item: pytest.Item) -> None:
 
 
 @pytest.hookimpl(trylast=True)
-def pytest_unconfigure() -> None:
-    """Ends the process once everything is reported, without tearing libraries down.
+def pytest_unconfigure(config: pytest.Config) -> None:
+    """Ends a process that ran tests once everything is reported, without tearing libraries down.
 
     Blender and Fast DDS in one process can wait for each other at exit when a failed test's
-    traceback has kept a node alive; the run would hang instead of failing.
+    traceback has kept a node alive; the run would hang instead of failing. The process that only
+    hands tests out ends as any other, and removes the folders of earlier runs.
     """
-    if _exit_status is not None:
+    hands_out = config.pluginmanager.has_plugin("dsession")
+    if _exit_status is not None and not hands_out:
         sys.stdout.flush()
         sys.stderr.flush()
         os._exit(_exit_status)
