@@ -32,8 +32,9 @@ class SmallConfig:
     """Of a run from the first step to the last.
 
     warmup_steps: first steps, over which the learning rate rises. decay_steps: last steps, over
-    which it falls to 2%. ema: decay of the averaged weights, which are what is saved. save_every,
-    rescan_every: in steps.
+    which it falls to 2%. ema: decay of the averaged weights, which are what is saved. bfloat16:
+    layers compute in it, which is faster where the processor knows it; weights stay float32.
+    save_every, rescan_every: in steps.
     """
 
     seed: int = 1
@@ -43,6 +44,7 @@ class SmallConfig:
     weight_decay: float = 0.01
     gradient_clip: float = 1.0
     ema: float = 0.998
+    bfloat16: bool = False
     save_every: int = 100
     rescan_every: int = 100
 

@@ -64,9 +64,8 @@ class SamplesConfig(SmallConfig):
     steps: optimiser steps. height, width: of the pictures trained on, multiples of 16. batch: of
     them per step. skewed, upside_down: shares of the samples whose scene is projected onto another
     one, and that stand on their head. on_scale: for networks that are shown raw depth; else none is
-    shown to the checkpoint either. bfloat16: layers compute in it, which is faster where the
-    processor knows it. better_sensor: share of the samples whose readings off glass and metal are
-    better than the simulated sensor's.
+    shown to the checkpoint either. better_sensor: share of the samples whose readings off glass and
+    metal are better than the simulated sensor's.
     """
 
     steps: int
@@ -76,7 +75,6 @@ class SamplesConfig(SmallConfig):
     skewed: float = 0.0
     upside_down: float = 0.0
     on_scale: bool = True
-    bfloat16: bool = False
     better_sensor: float = BETTER
     prediction: PredictionConfig = field(default_factory=PredictionConfig)
 

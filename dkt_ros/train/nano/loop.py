@@ -61,13 +61,14 @@ class NanoTrainer(SmallTrainer):
         if self.step == config.vae_steps > 0:
             self._measure_latents()
             self._keep_teacher(self.model.state_dict())
-        if self.step < config.vae_steps:
-            losses = vae_loss(self.model, tensors, config)
-        elif self.step < config.vae_steps + config.encoder_steps:
-            assert self.teacher is not None
-            losses = encoder_loss(self.model, self.teacher, tensors, config)
-        else:
-            losses = denoising_loss(self.model, tensors, config, generator)
+        with torch.autocast("cpu", torch.bfloat16, enabled=config.bfloat16):
+            if self.step < config.vae_steps:
+                losses = vae_loss(self.model, tensors, config)
+            elif self.step < config.vae_steps + config.encoder_steps:
+                assert self.teacher is not None
+                losses = encoder_loss(self.model, self.teacher, tensors, config)
+            else:
+                losses = denoising_loss(self.model, tensors, config, generator)
         averaged = max(0, self.step - config.vae_steps)
         return self.learn(losses, rate_factor(self.step, config), averaged)
 

@@ -70,6 +70,23 @@ def test_clips_take_each_length_in_turn_and_the_checkpoint_says_the_longest(
             tiny(stages=[{**stage, "clip_frames": wrong}])
 
 
+@pytest.mark.parametrize("asked", [False, True])
+def test_layers_compute_in_bfloat16_where_asked_and_weights_learn_in_float32(
+    scenes: Path, asked: bool
+) -> None:
+    trainer = NanoTrainer(tiny(bfloat16=asked), SequenceFolder(scenes))
+    computed = set()
+    for layer in trainer.model.modules():
+        if isinstance(layer, torch.nn.Linear | torch.nn.Conv3d):
+            layer.register_forward_hook(lambda _layer, _given, out: computed.add(out.dtype))
+    for _ in range(9):  # of the VAE, of the encoder, and of everything
+        trainer.train_step()
+        if trainer.step == trainer.config.vae_steps + 1:
+            computed.clear()  # statistics of latents are measured in float32
+    assert computed == {torch.bfloat16 if asked else torch.float32}
+    assert {weight.dtype for weight in trainer.model.parameters()} == {torch.float32}
+
+
 @pytest.mark.parametrize("apart", [True, False])
 def test_a_vae_of_pictures_tells_the_newest_frame_of_a_clip_as_it_tells_that_one_alone(
     begun: tuple[NanoTrainer, Path], scenes: Path, apart: bool
