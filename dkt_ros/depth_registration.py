@@ -21,6 +21,8 @@ Float64 = NDArray[np.float64]
 _LARGEST_PX = 24
 """Of the other picture that a pixel of depth covers; more is a surface at the lens."""
 _NEAREST_M = 1e-3
+_WIDEST = 10.0
+"""Of x/z, as far as a lens is asked how it bends."""
 _STRAIGHT = {"", "none"}
 _BENT = {"plumb_bob", "rational_polynomial"}
 _FISHEYE = {"equidistant"}
@@ -46,6 +48,17 @@ class Lens:
     def bends(self) -> bool:
         """Whether the lens is more than a pinhole."""
         return self.model not in _STRAIGHT and any(self.coefficients)
+
+    @property
+    def reach(self) -> float:
+        """Distance from the axis, of x/z, beyond which a point's pixel moves inwards again.
+
+        There the polynomial holds no longer: what lies beyond is in no picture.
+        """
+        away = np.linspace(0, _WIDEST, 1001, dtype=np.float32)
+        pixels = self.pixels(np.stack([away, np.zeros_like(away), np.ones_like(away)], axis=1))
+        inwards = np.flatnonzero(np.diff(pixels[:, 0]) <= 0)
+        return float(away[inwards[0]]) if len(inwards) else np.inf
 
     def rays(self, pixels: Float64) -> Float64:
         """(N, 2) pixels -> x/z and y/z of what they see, (N, 2)."""
@@ -86,6 +99,7 @@ class DepthRegistration:
         if not np.allclose(turn[:3, :3] @ turn[:3, :3].T, np.eye(3), atol=1e-3):
             raise DktError(f"pose of the depth camera {turn.tolist()}: expected a rotation in it")
         self._depth, self._other, self._turn = depth, other, turn.astype(np.float32)
+        self._reach = other.reach
         height, width = depth.camera.height, depth.camera.width
         # Where pixels end: centres have whole numbers.
         rows, columns = np.mgrid[: height + 1, : width + 1] - 0.5
@@ -124,6 +138,8 @@ class DepthRegistration:
         low, high = np.ceil(np.minimum(one, other)), np.ceil(np.maximum(one, other))
         seen = (high > 0).all(axis=1) & (low < (camera.width, camera.height)).all(axis=1)
         seen &= (high - low <= _LARGEST_PX).all(axis=1)
+        for ends in (first, last):
+            seen &= np.hypot(ends[:, 0], ends[:, 1]) <= self._reach * ends[:, 2]
         low = low[seen].astype(np.intp) + _LARGEST_PX
         spans = high[seen].astype(np.intp) + _LARGEST_PX - low
         away = 0.5 * (first[seen, 2] + last[seen, 2])

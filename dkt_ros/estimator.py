@@ -548,7 +548,10 @@ def _thinned(disparity: Array) -> NDArray[np.float32]:
 
 
 def _as_disparity(prediction: Prediction) -> Array:
-    """The prediction's disparity, a metric network's 1/depth, as float32 of its own (H, W)."""
+    """The prediction's disparity as float32 of its own (H, W); a metric network's 1/depth.
+
+    The latter is NaN where its depth is none, be that NaN, 0, negative or infinite.
+    """
     depth = prediction.depth
     answer: Array = prediction.disparity if depth is None else depth
     # A copy, lest the estimate change with the network's own memory.
@@ -556,6 +559,8 @@ def _as_disparity(prediction: Prediction) -> Array:
     if depth is not None:
         with np.errstate(divide="ignore", invalid="ignore"):
             invert(disparity)
+        # Whatever else a network says of what it does not know is no far surface.
+        disparity[~((disparity > 0) & (disparity < np.inf))] = np.nan
         return disparity
     # A sum is not finite where one of its terms is not, and costs a quarter of asking each.
     xp = namespace(disparity)

@@ -52,6 +52,39 @@ def test_a_surface_lies_where_the_other_camera_sees_it() -> None:
     assert np.isnan(row[60:67]).all()
     np.testing.assert_allclose(row[70:110], 2.0)
     np.testing.assert_allclose(row[5:39], 2.0)
+    from_the_left = DepthRegistration(Lens(SMALL), Lens(SMALL), aside(-0.05)).apply(depth)
+    np.testing.assert_allclose(from_the_left[20:40, 60:80], 0.5)
+
+
+@pytest.mark.parametrize("quarters", [1, 2, 3])
+def test_a_camera_that_is_mounted_turned_sees_the_picture_turned(quarters: int) -> None:
+    square = Intrinsics(100.0, 100.0, 29.5, 29.5, 60, 60)
+    depth = np.asarray(np.random.default_rng(0).uniform(0.3, 4.0, (60, 60)), np.float32)
+    turned = np.eye(4)
+    turned[:3, :3] = cv2.Rodrigues(np.array([0.0, 0.0, quarters * np.pi / 2]))[0]
+    seen = DepthRegistration(Lens(square), Lens(square), turned).apply(depth)
+    np.testing.assert_array_equal(seen, np.rot90(depth, -quarters))
+
+
+def test_a_wall_is_slanted_before_a_camera_that_looks_askew() -> None:
+    askew = np.eye(4)
+    askew[:3, :3] = cv2.Rodrigues(np.array([-0.1, 0.3, 0.0]))[0]
+    seen = DepthRegistration(Lens(SMALL), Lens(SMALL), askew).apply(wall(1.0))
+    v, u = np.mgrid[: SMALL.height, : SMALL.width]
+    rays = np.stack([(u - SMALL.cx) / SMALL.fx, (v - SMALL.cy) / SMALL.fy, np.ones(u.shape)], -1)
+    off = seen - 1 / (rays @ askew[:3, 2])
+    assert np.isfinite(off).mean() > 0.5
+    assert np.nanmax(np.abs(off)) < 0.003, "a pixel or so"
+    assert abs(np.nanmean(off)) < 0.001, "to no side"
+
+
+def test_what_lies_at_the_other_camera_s_lens_hides_nothing() -> None:
+    ahead = np.eye(4)
+    ahead[2, 3] = -0.03
+    depth = wall(1.0)
+    depth[33, 59] = 0.032
+    seen = DepthRegistration(Lens(SMALL), Lens(LARGE), ahead).apply(depth)
+    assert np.nanmin(seen) > 0.9
 
 
 def test_lenses_bend() -> None:
@@ -68,6 +101,20 @@ def test_lenses_bend() -> None:
     depth = DepthRegistration(Lens(SMALL), bent, np.eye(4)).apply(wall(1.0))
     known, straight = np.isfinite(depth), DepthRegistration(Lens(SMALL), Lens(LARGE), np.eye(4))
     assert not np.array_equal(known, np.isfinite(straight.apply(wall(1.0))))
+
+
+@pytest.mark.parametrize("bends", [(-0.3, 0.0, 0.0, 0.0), (-0.3, 0.1, 0.0, 0.0, -0.02)])
+def test_what_only_a_wider_camera_sees_is_not_folded_into_the_picture(
+    bends: tuple[float, ...],
+) -> None:
+    """Far outside a lens's polynomial turns back, and would have a room's corners in the middle."""
+    wide = Intrinsics(30.0, 30.0, 59.5, 33.5, 120, 68)
+    depth = wall(1.0)
+    depth[:, :12] = 0.3
+    bent = Lens(LARGE, "plumb_bob", bends)
+    seen = DepthRegistration(Lens(wide), bent, np.eye(4)).apply(depth)
+    np.testing.assert_allclose(seen[np.isfinite(seen)], 1.0)
+    assert np.isfinite(seen).mean() > 0.95
 
 
 def test_nothing_lies_behind_the_other_camera() -> None:

@@ -20,6 +20,7 @@ from dkt_ros.alignment.aligner import AlignmentConfig, AlignmentState
 from dkt_ros.errors import DktError
 from dkt_ros.estimator import DepthEstimate, DepthEstimator, EstimatorConfig, load_estimator
 from dkt_ros.frames import FlushReason, Frame
+from dkt_ros.fusion.fused import Source
 from dkt_ros.geometry import Intrinsics
 from dkt_ros.predict.predictor import Prediction, Predictor, PredictorInfo
 
@@ -408,6 +409,8 @@ class TestMetricNetwork:
         assert estimate.confidence is not None
         assert not estimate.confidence[0].any(), "where there is no depth"
         np.testing.assert_array_equal(estimate.confidence[1:], np.float32(0.9))
+        assert (estimate.source[0] == Source.NOTHING).all()
+        assert (estimate.source[1:] == Source.NETWORK).all()
         assert (estimate.alignment.scale, estimate.alignment.shift) == (1.0, 0.0)
         assert estimate.alignment.state is OK
 
@@ -444,6 +447,31 @@ class TestMetricNetwork:
         assert "expected" in estimate.alignment.reason
         assert "no raw depth" not in estimate.alignment.reason, "there is"
         assert np.isnan(estimate.depth).all()
+
+    @pytest.mark.parametrize("depth", ["fused", "network"])
+    def test_pixels_without_depth_are_unknown_however_they_are_marked(self, depth: str) -> None:
+        given, hole = frame(0), np.s_[40:60, 50:80]
+        assert given.raw_depth is not None
+        given.raw_depth[hole] = np.nan
+
+        class Marked(Metric):
+            mark = np.nan
+
+            def push(self, frame: Frame) -> Prediction:
+                answer = scene().truth.astype(np.float32)
+                answer[hole] = self.mark
+                return Prediction(frame.rgb, depth=answer)
+
+        found = []
+        for mark in (np.nan, 0.0, -1.0, np.inf):
+            network = Marked()
+            network.mark = mark
+            estimate = DepthEstimator(network, EstimatorConfig(depth=depth)).push(given)
+            assert estimate is not None
+            found.append(estimate.depth)
+        assert np.isnan(found[0][hole]).all() == (depth == "network")
+        for other in found[1:]:
+            np.testing.assert_array_equal(other, found[0])
 
     def test_an_answer_without_depth_is_not_the_raw_depth_s_fault(self) -> None:
         class Blind(Metric):

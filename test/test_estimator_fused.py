@@ -131,18 +131,20 @@ def test_a_distance_that_a_driver_fills_holes_with_is_no_reading_and_is_named(
     assert push(fused(), frame(0)).suspicions == ()
 
 
-def test_readings_that_are_wanted_and_left_out_are_told() -> None:
+@pytest.mark.parametrize("end", ["min", "max"])
+def test_readings_that_are_wanted_and_left_out_are_told(end: str) -> None:
     """As where max_depth_m was raised alone."""
-    bound = float(np.nanpercentile(RAW, 70))
-    near = FusionConfig(max_raw_depth=bound)
+    bound = float(np.nanpercentile(RAW, 70 if end == "max" else 30))
+    raw, wanted = {f"{end}_raw_depth": bound}, {f"{end}_depth": bound}
+    near = FusionConfig(**raw)  # type: ignore[arg-type]
     estimate = push(fused(fusion=near), frame(0))
     (told,) = (one for one in estimate.suspicions if one.cause == "cut off")
-    share = np.count_nonzero(bound < RAW) / RAW.size
+    share = np.count_nonzero(bound < RAW if end == "max" else bound > RAW) / RAW.size
     assert float(told.text.split("%")[0]) == pytest.approx(100 * share, abs=2)
     assert "of the raw depth is in the wanted range of 0.1 .. 10 m but" in told.advice
     assert "Set raw_min_depth_m and raw_max_depth_m" in told.advice
     assert not told.certain
-    asked = push(fused(fusion=near, max_depth=bound), frame(0))
+    asked = push(fused(fusion=near, **wanted), frame(0))  # type: ignore[arg-type]
     assert "cut off" not in {one.cause for one in asked.suspicions}, "nor is it wanted"
 
 
@@ -184,6 +186,7 @@ def test_without_raw_depth_the_scale_is_the_past_s_and_says_so() -> None:
     assert push(estimator, frame(0, None)).alignment.state is UNALIGNED
     nothing = push(estimator, frame(1, None))
     assert np.isnan(nothing.depth).all()
+    assert nothing.suspicions == (), "no limit took it away"
     assert nothing.confidence is not None
     assert not nothing.confidence.any(), "where there is no depth"
     push(estimator, frame(2))
@@ -232,11 +235,15 @@ class Witness(Network):
         self.shown: list[np.ndarray | None] = []
         self.frames = frames
         self.sees_depth = sees_depth
+        self.held = 0
 
     def push(self, frame: Frame) -> Prediction:
         self.shown.append(frame.raw_depth)
-        frames = min(self.frames, len(self.shown))
-        return Prediction(frame.rgb, self.disparity, on_scale=self.sees_depth, frames=frames)
+        self.held = min(self.held + 1, self.frames)
+        return Prediction(frame.rgb, self.disparity, on_scale=self.sees_depth, frames=self.held)
+
+    def reset(self) -> None:
+        self.held = 0
 
 
 BEHIND = np.where(SCENE.glass & ~HOLES, RAW * np.float32(1.3), RAW)
@@ -251,9 +258,10 @@ def withheld(shown: np.ndarray | None) -> np.ndarray:
 
 
 def test_a_network_is_not_shown_readings_that_were_not_trusted() -> None:
-    network = Witness(METRIC)
+    network = Witness(METRIC, frames=5)
     estimator = DepthEstimator(network)
     told = [push(estimator, frame(i, BEHIND)) for i in range(3)]
+    assert [one.window for one in told] == [1, 2, 3], "of the first look nothing is left"
     first, again, *later = network.shown
     assert first is BEHIND, "nothing was known of it"
     assert len(later) == 2, "a stream's first frame alone is looked at twice"
@@ -348,6 +356,26 @@ def test_a_stream_that_has_begun_is_not_begun_again_to_look_twice() -> None:
     assert withheld(network.shown[2]).any()
 
 
+RAYS = np.hypot(1, np.hypot(*((np.mgrid[:HEIGHT, :WIDTH].T - CAMERA.matrix[1::-1, 2]).T / WIDTH)))
+
+
+@pytest.mark.parametrize(
+    ("causes", "raw"),
+    [
+        ({"mirrored", "foreign"}, RAW[:, ::-1].copy()),
+        ({"ray"}, (RAW * RAYS).astype(np.float32)),
+    ],
+)
+def test_what_a_stream_shows_to_be_wrong_denies_the_network(
+    causes: set[str], raw: np.ndarray
+) -> None:
+    estimator = fused()
+    for index in range(5):
+        estimate = push(estimator, frame(index, raw))
+    assert causes & {one.cause for one in estimate.suspicions if one.certain}
+    assert estimate.alignment.state is SENSOR
+
+
 def test_the_same_picture_again_is_no_new_evidence() -> None:
     estimator = fused()
     told = [push(estimator, frame(index)).alignment.uncertainty for index in range(6)]
@@ -413,11 +441,11 @@ def test_nothing_of_an_ended_stream_is_in_the_next_one(end: str) -> None:
         with pytest.raises(DktError, match="not finite"):
             estimator.push(frame(2, BEHIND))
     network.disparity = METRIC
-    next_one = frame(100 if end == "gap" else 3)
+    next_one, before = frame(100 if end == "gap" else 3), len(network.shown)
     after, expected = push(estimator, next_one), push(DepthEstimator(fresh), next_one)
     np.testing.assert_array_equal(after.depth, expected.depth)
     assert after.suspicions == expected.suspicions == ()
-    assert network.shown[-1] is RAW, "what was not trusted is of the stream before"
+    assert network.shown[before] is RAW, "what was not trusted is of the stream before"
 
 
 def test_what_cannot_be_is_refused() -> None:
@@ -445,6 +473,15 @@ def test_depth_where_none_is_expected_is_said() -> None:
     estimate = push(fused(consistency=near), frame(0))
     assert estimate.alignment.state is SENSOR
     assert "expected" in estimate.alignment.reason
+
+
+def test_depth_that_is_all_beyond_range_is_said_to_be_in_another_unit() -> None:
+    estimate = push(fused(), frame(0, RAW * np.float32(1000)))
+    assert estimate.alignment.state is UNALIGNED
+    assert "is the depth in the right unit?" in estimate.alignment.reason
+    assert estimate.alignment.reason == "; ".join(
+        one.text for one in estimate.suspicions if one.certain
+    )
 
 
 def test_a_picture_without_anything_in_it_never_gives_the_network_s_depth() -> None:

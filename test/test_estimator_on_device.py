@@ -130,7 +130,7 @@ class Stream(Predictor):
 
 
 def frames() -> tuple[list[np.ndarray], list[Frame]]:
-    """OK, no depth, depth of another scale that must last, noise, OK."""
+    """OK, no depth, depth of another scale that must last, noise, OK in the dark."""
     scene = made_up(1)
     disparity = scene.disparity.astype(np.float32)
     raw = scene.raw.astype(np.float32)
@@ -138,8 +138,10 @@ def frames() -> tuple[list[np.ndarray], list[Frame]]:
     raws = [None, raw, None, raw * np.float32(1.01), noise, raw]
     grain = np.random.default_rng(1).integers(0, 9, (*SIZE, 3), np.uint8)
     rgb = grain + np.linspace(0, 240, SIZE[1]).astype(np.uint8)[:, None]
+    dark = rgb // np.uint8(4)  # which the network gets brightened
     return [disparity] * len(raws), [
-        Frame(rgb, depth, INTRINSICS, i * 10**8, "camera") for i, depth in enumerate(raws)
+        Frame(dark if i == 5 else rgb, depth, INTRINSICS, i * 10**8, "camera")
+        for i, depth in enumerate(raws)
     ]
 
 

@@ -47,6 +47,8 @@ class TestFrame:
             ("rgb", [[[0, 0, 0]]], "rgb of type list: expected an array"),
             ("raw_depth", [[1.0]], "raw depth of type list: expected an array"),
             ("intrinsics", None, r"intrinsics of None: expected dkt_ros\.Intrinsics"),
+            ("stamp_ns", 0.1, "stamp_ns is 0.1"),
+            ("frame_id", None, "frame_id is None"),
         ],
     )
     def test_unusable_pixels(self, field: str, value: object, words: str) -> None:
@@ -73,7 +75,10 @@ class TestContinuity:
             (frame(0), FlushReason.STAMP_BACKWARDS),
             (frame(10.91), FlushReason.GAP),
             (frame(10.5, CAMERA.scaled_to(16, 12)), FlushReason.SIZE_CHANGED),
+            (frame(10.5, replace(CAMERA, height=7)), FlushReason.SIZE_CHANGED),
             (frame(10.5, replace(CAMERA, fx=51.0)), FlushReason.INTRINSICS_CHANGED),
+            (frame(10.5, replace(CAMERA, fy=51.0)), FlushReason.INTRINSICS_CHANGED),
+            (frame(10.5, replace(CAMERA, cy=2.0)), FlushReason.INTRINSICS_CHANGED),
             (frame(10.4, replace(CAMERA, cx=3.0)), FlushReason.INTRINSICS_CHANGED),
         ],
     )
@@ -89,6 +94,7 @@ class TestContinuity:
         for index in range(5):
             camera = replace(camera, fx=1.004 * camera.fx, fy=1.004 * camera.fy)
             camera = replace(camera, cx=camera.cx + 0.004 * camera.width)
+            camera = replace(camera, cy=camera.cy + 0.004 * camera.height)
             assert continuity.follow(frame(10.5 + index / 10, camera)) is None
         assert continuity.follow(frame(11.0)) is FlushReason.INTRINSICS_CHANGED
 
@@ -126,7 +132,7 @@ class TestFramesOf:
         assert made[0].raw_depth.dtype == np.float32
         np.testing.assert_allclose(made[0].raw_depth, 0.5)
         assert made[1].raw_depth is None
-        assert (made[0].intrinsics.width, made[0].intrinsics.height) == (8, 6)
+        assert made[0].intrinsics == Intrinsics(8, 8, 3.5, 2.5, 8, 6)
 
     def test_a_camera_of_ones_own(self) -> None:
         rgb = np.zeros((6, 8, 3), np.uint8)

@@ -93,10 +93,17 @@ class TestIntrinsics:
     def test_an_empty_image(self) -> None:
         with pytest.raises(DktError, match="0x720"):
             replace(CAMERA, width=0)
+        with pytest.raises(DktError, match="1280x0"):
+            replace(CAMERA, height=0)
 
     @pytest.mark.parametrize(
         "matrix",
-        [np.eye(4), np.array([[1, 0.1, 1], [0, 1, 1], [0, 0, 1.0]]), np.diag([1, 1, 2.0])],
+        [
+            np.eye(4),
+            np.array([[1, 0.1, 1], [0, 1, 1], [0, 0, 1.0]]),
+            np.array([[1, 0, 1], [0.1, 1, 1], [0, 0, 1.0]]),
+            np.diag([1, 1, 2.0]),
+        ],
     )
     def test_a_matrix_that_is_no_camera(self, matrix: np.ndarray) -> None:
         with pytest.raises(DktError, match="camera matrix"):
@@ -221,10 +228,11 @@ class TestDepthFilters:
     def test_readings_that_lie_apart_are_not_passed_over(self) -> None:
         rng = np.random.default_rng(0)
         whole = rng.uniform(0.5, 2, (720, 1280)).astype(np.float32)
-        grid, lines = np.full_like(whole, np.nan), np.zeros_like(whole)
+        grid, lines, few = np.full_like(whole, np.nan), np.zeros_like(whole), np.zeros_like(whole)
         grid[1::4, 2::4] = whole[1::4, 2::4]
         lines[3::45] = whole[3::45]
-        for depth, share in ((grid, 1.0), (lines, 16 / 160)):
+        few[4::48] = whole[4::48]  # of which a look at every eighth pair of rows shows none
+        for depth, share in ((grid, 1.0), (lines, 16 / 160), (few, 15 / 160)):
             picked = resize_nearest(depth, 288, 160)
             found = with_readings_between(picked, depth)
             known = found > 0
@@ -304,6 +312,15 @@ def test_normals_end_at_a_jump_and_beside_unknown_depth() -> None:
     assert not known[10, 5]
     assert not known[10, 7]
     assert not known[8, 5]
+
+
+def test_a_smeared_edge_is_no_slope() -> None:
+    """Of a filter that averages: in disparity each pixel lies between the two beside it."""
+    disparity = np.interp(np.arange(32), [13, 17], [1.0, 2.0]).astype(np.float32)
+    known = np.isfinite(normals(1 / np.tile(disparity, (24, 1)), SMALL, 2)[..., 0])
+    assert not known[:, 12:19].any()
+    assert known[2:-2, 2:11].all()
+    assert known[2:-2, 20:-2].all()
 
 
 @pytest.mark.parametrize("text", ["", "1 2 3", "0 1 0 1 1 0", "0 1 0 1 0 nan", "a b c d e f"])

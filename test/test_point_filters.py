@@ -55,8 +55,9 @@ class TestClouds:
             assert colours is not None
             assert colours.shape == (0, 3)
 
-    def test_too_few_points_to_judge(self) -> None:
-        points, _ = self.cloud(5)
+    @pytest.mark.parametrize("count", [5, 20])
+    def test_too_few_points_to_judge(self, count: int) -> None:
+        points, _ = self.cloud(count)
         np.testing.assert_array_equal(remove_outliers(points, neighbours=20)[0], points)
 
     def test_unusable_arguments(self) -> None:

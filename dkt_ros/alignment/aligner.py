@@ -357,7 +357,6 @@ class Aligner:
         assert self._line is not None
         jump = difference(fit, self._line, samples.ends)
         if jump <= self.config.jump:
-            self._doubted, self._doubts = None, 0
             return ""
         # Judged by the narrower of the two, since a line wide enough explains any frame.
         narrow = min(fit.fit, self._line.fit, key=lambda found: found.sigma)

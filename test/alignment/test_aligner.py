@@ -329,9 +329,11 @@ class TestTrust:
         alignment = align(scene)
         assert alignment.reason == ""
         assert 0.5 < alignment.inlier_ratio < 0.65, "40% of the pixels see through"
-        assert alignment.inliers > 1500
+        assert 1500 < alignment.inliers < 0.65 * AlignmentConfig().max_samples
         assert 0.0005 < alignment.residual_m < 0.005, "about the sensor's noise"
         assert alignment.uncertainty < 0.003
+        rendered = table_with_glass(1)
+        assert align(rendered).uncertainty >= 0.001, "no frame tells more, without noise either"
 
     def test_the_residual_grows_with_the_network_s_error(self) -> None:
         residuals = [
@@ -386,6 +388,14 @@ class TestTrust:
         assert nearly.rough is not None
         assert nearly.rough[0] == pytest.approx(0.08, rel=0.2)
         assert flat.rough is None
+
+    def test_one_corner_of_the_picture_tells_no_rough_line_either(self) -> None:
+        scene, corner = with_noise(table_with_glass(1), 1), np.full_like(glass_table(1).raw, np.nan)
+        height, width = corner.shape
+        part = np.s_[: height // 6, : width // 8]
+        corner[part] = scene.raw[part]
+        found = Aligner().update(scene.disparity, corner)
+        assert (found.state, found.rough) == (UNALIGNED, None)
 
     def test_min_inlier_ratio(self) -> None:
         scene = glass_table(1)
@@ -526,6 +536,33 @@ class TestStream:
                 assert alignment.uncertainty < 0.02
         assert states == [HELD, HELD, OK, OK]
 
+    @pytest.mark.parametrize(("panes", "states"), [("ff.ff", "HHOHH"), ("fnfn", "HHHH")])
+    def test_only_frames_in_a_row_that_tell_the_same_scale_confirm_it(
+        self, panes: str, states: str
+    ) -> None:
+        """Farther or nearer by a pane over most of the table, or as it was."""
+        aligner = self.started()
+        under, found = np.arange(SHAPE[1]) >= SHAPE[1] * 0.36, ""
+        for seed, kind in enumerate(panes, start=10):
+            scene = with_noise(table_with_glass(1, SHAPE), seed)
+            off = {"f": -0.1, "n": 0.1, ".": 0.0}[kind]
+            raw = np.where(under, 1 / (1 / scene.raw + np.float32(off)), scene.raw)
+            found += aligner.update(scene.disparity, raw.astype(np.float32)).state.name[0]
+        assert found == states
+
+    def test_what_was_held_for_long_gives_way_sooner(self) -> None:
+        *first, last = [with_network_error(glass_table_frame(s), 5, 0.02) for s in range(5)]
+        moved = []
+        for lost in (0, 10):
+            aligner = Aligner()
+            before = [aligner.update(scene.disparity, scene.raw) for scene in first][-1]
+            for _ in range(lost):
+                assert aligner.update(last.disparity, None).state is HELD
+            after = aligner.update(last.disparity, last.raw * np.float32(0.97))
+            assert before.state is after.state is OK
+            moved.append(after.shift / before.shift - 1)  # 1/depth at the far end
+        assert 0 < moved[0] < moved[1] - 0.005 < 0.03
+
     def test_one_bad_frame_leaves_no_trace(self) -> None:
         aligner = self.started()
         scene = glass_table_frame(20)
@@ -634,9 +671,45 @@ class TestRescaled:
         aligner = self.begun(max_held_s=1.0)
         assert aligner.update(self.other, None, int(1.5e9)).state is UNALIGNED
 
-    def test_another_picture_is_not_the_same_scene(self) -> None:
+    @pytest.mark.parametrize("share", [1.0, 0.6])
+    def test_another_picture_is_not_the_same_scene(self, share: float) -> None:
         noise = np.random.default_rng(0).random(self.other.shape, dtype=np.float32)
-        assert self.begun().update(noise, None).state is UNALIGNED
+        columns = np.arange(noise.shape[1])
+        other = np.where(columns < share * len(columns), noise, self.other)
+        assert self.begun().update(other, None).state is UNALIGNED
+
+    def test_it_is_no_surer_than_the_depth_that_told_it(self) -> None:
+        aligner = Aligner()
+        assert aligner.update(self.scene.disparity, self.scene.raw).state is OK
+        pane = np.arange(self.scene.raw.shape[1]) >= 0.36 * self.scene.raw.shape[1]
+        too_far = np.where(pane, np.float32(0.1) * self.scene.raw**2, np.float32(0))
+        doubted = aligner.update(self.scene.disparity, self.scene.raw + too_far)
+        assert doubted.state is HELD
+        assert doubted.uncertainty > 0.04
+        aligner.rescale()
+        alignment = aligner.update(self.other, None)
+        assert alignment.state is HELD
+        assert alignment.uncertainty > doubted.uncertainty
+
+    @pytest.mark.parametrize("left", ["rescaled", "reset", "too old"])
+    def test_holding_is_as_certain_as_without_the_scale_that_was_left(self, left: str) -> None:
+        aligner, fresh = Aligner(), Aligner()
+        for _ in range(5):
+            aligner.update(self.scene.disparity, self.scene.raw)
+        if left == "too old":
+            states = [aligner.update(self.scene.disparity, None).state for _ in range(12)]
+            assert states[-1] is UNALIGNED
+        elif left == "reset":
+            aligner.reset()
+        else:
+            aligner.rescale()
+        held = []
+        for one in (aligner, fresh):
+            for seed in range(5):
+                again = with_noise(self.scene, seed)
+                assert one.update(self.other, again.raw).state is OK
+            held.append(one.update(self.other, None).uncertainty)
+        assert held[0] == pytest.approx(held[1], rel=0.1)
 
     def test_where_there_is_raw_depth_it_tells_the_scale(self) -> None:
         nearer = self.scene.raw * np.float32(0.8)
@@ -699,6 +772,24 @@ def test_a_wall_is_taken_as_a_network_says_that_was_shown_raw_depth() -> None:
     assert (found.state, found.scale, found.shift) == (OK, 1.0, 0.0)
     assert found.uncertainty == pytest.approx(0.03, abs=0.005)
     assert found.residual_m == pytest.approx(0.8 * 0.03, abs=0.004)
+
+
+def test_a_scale_is_not_older_for_walls_in_between_that_agreed_with_the_network() -> None:
+    scene, aligner = small_scene(3), Aligner()
+    metric = (1 / scene.truth).astype(np.float32)
+    assert aligner.update(metric, scene.raw, 0, on_scale=True).state is OK
+    for second in range(1, 9):
+        assert aligner.update(*wall(1.0), second * 10**9, on_scale=True).state is OK
+    held = aligner.update(wall(1.0)[0], None, 9 * 10**9, on_scale=True)
+    assert held.state is HELD
+    assert held.scale == pytest.approx(1.0, rel=0.02)
+
+
+def test_a_few_readings_do_not_tell_that_a_network_is_right() -> None:
+    disparity, raw = wall(1.0)
+    raw[1:] = np.nan
+    raw[0, 40:] = np.nan
+    assert Aligner().update(disparity, raw, on_scale=True).state is UNALIGNED
 
 
 def test_a_network_that_the_readings_contradict_is_not_taken_as_it_is() -> None:

@@ -55,10 +55,13 @@ def test_spread_evenly_over_the_image() -> None:
 
 @pytest.mark.parametrize("period", [2, 3, 4, 8, 10])
 def test_no_pattern_hides_from_it(period: int) -> None:
-    """Every so many rows or columns are known: the samples see all kinds alike."""
+    """Every so many rows or columns are known: the samples see all kinds alike.
+
+    Also where they are looked for in cells of 8 x 8 pixels, of so many in all.
+    """
     for axis in (0, 1):
         index = np.indices((720, 1280))[axis] % period
-        samples = sample(index.astype(np.float32), np.ones((720, 1280), np.float32), 4000, 0.1, 10)
+        samples = sample(index.astype(np.float32), np.ones((720, 1280), np.float32), 7200, 0.1, 10)
         share = np.bincount(samples.d.astype(int), minlength=period) / len(samples.d)
         np.testing.assert_allclose(share, 1 / period, rtol=0.25)
 

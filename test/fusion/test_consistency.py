@@ -491,6 +491,13 @@ def test_what_stands_still_or_has_no_noise_is_not_torn(moving: list[Frame]) -> N
         depth[200:, 60 * index : 60 * index + 60] = 0.5
         assert causes(judge.update(picture, depth, None, index * PERIOD_NS)) == set()
     judge.reset()
+    for index in range(6):  # above and below it all is as it was
+        picture, depth = rgb.copy(), rendered.copy()
+        arm = np.s_[80:200, 60 * index : 60 * index + 150]
+        picture[arm], depth[arm] = 30, 0.5
+        told = causes(judge.update(picture, depth, None, index * PERIOD_NS))
+        assert not told & {"torn", "torn colour"}
+    judge.reset()
     for index, (picture, depth, _) in enumerate(still(moving[0], 6)):
         torn = np.concatenate([depth[:150], raw[150:]])
         assert causes(judge.update(picture, torn, None, index * PERIOD_NS)) == set()
@@ -543,6 +550,17 @@ def test_depth_with_gaps_in_every_row_is_not_frozen(
     thin = with_depth(moving[:SECOND], thinned)
     assert "frozen depth" not in causes(judged(thin))
     assert "frozen depth" in causes(judged([(f[0], thin[0][1], f[2]) for f in thin]))
+
+
+def test_depth_that_is_met_nowhere_is_not_frozen(moving: list[Frame]) -> None:
+    """All that is looked at to the bit are holes, the same each time."""
+
+    def thinned(raw: np.ndarray) -> np.ndarray:
+        thin = np.full_like(raw, np.nan)
+        thin[:, 1::3] = raw[:, 1::3]
+        return thin
+
+    assert "frozen depth" not in causes(judged(with_depth(moving[:SECOND], thinned)))
 
 
 def test_a_picture_that_stands_still_is_stale_not_frozen(moving: list[Frame]) -> None:
@@ -901,7 +919,9 @@ def test_limits_that_cannot_be() -> None:
         ConsistencyConfig(refused=1.0, doubted=0.0)
 
 
-def of_moments(recorded: list[RecordedFrame], late: int, still: int = 0) -> Verdict:
+def of_moments(
+    recorded: list[RecordedFrame], late: int, still: int = 0, seen: Seen | None = None
+) -> Verdict:
     """The verdict after colour whose depth is so many frames old, 100 ms each, and after a rest."""
     consistency = Consistency()
     numbers = [*range(6, len(recorded)), *[len(recorded) - 1] * still]
@@ -909,7 +929,7 @@ def of_moments(recorded: list[RecordedFrame], late: int, still: int = 0) -> Verd
         raw = recorded[number - late].raw_depth
         noise = np.random.default_rng(index).normal(0, 1, (*recorded[number].rgb.shape[:2], 1))
         rgb = np.clip(recorded[number].rgb + noise, 0, 255).astype(np.uint8)
-        verdict = consistency.update(rgb, raw, None, index * 100_000_000)
+        verdict = consistency.update(rgb, raw, None, index * 100_000_000, seen=seen)
     return verdict
 
 
@@ -929,8 +949,8 @@ def test_a_healthy_camera_that_goes_there_and_back_is_not_late(
 
 
 def test_late_depth_is_named(recorded: list[RecordedFrame]) -> None:
-    verdict = of_moments(recorded, 3)
-    assert causes(verdict) == {"late"}
+    verdict = of_moments(recorded, 3, seen=says(-3.0))
+    assert causes(verdict) == {"late"}, "it lies beside its colour too, for that reason"
     (suspicion,) = verdict.suspicions
     assert verdict.scores["lag_frames"] == pytest.approx(3, abs=1)
     assert re.search(r"the depth seems about [234] frames \([234]00 ms\) older", suspicion.text)

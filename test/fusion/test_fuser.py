@@ -73,6 +73,9 @@ def test_sensor_where_it_is_right_network_where_it_is_not(fuser: Fuser, frame: G
     assert fused.network_used
     assert fused.reason == ""
     assert fused.residual_m < 0.01
+    partly = (fused.source == Source.SENSOR) & (fused.depth != frame.raw)
+    assert partly.any()
+    assert np.abs(fused.depth / frame.raw - 1)[partly].mean() < 0.01, "what is called the sensor's"
 
 
 def test_the_network_s_depth_meets_the_sensor_s_without_a_step(
@@ -104,6 +107,9 @@ def test_without_a_network_holes_are_filled(fuser: Fuser, frame: GlassFrame) -> 
         assert not fused.network_used
         assert "network" in fused.reason
     assert UNALIGNED.reason in fused.reason
+    # By weights that know how to do without, whichever kind of network it was.
+    told = fuse(fuser, frame, alignment=UNALIGNED, on_scale=True)
+    np.testing.assert_array_equal(fused.depth, told.depth)
 
 
 def test_sensor_passes_a_network_that_contradicts_it(fuser: Fuser, frame: GlassFrame) -> None:
@@ -148,7 +154,13 @@ def test_without_readings_the_scale_is_the_stream_s(
     assert set(np.unique(fused.source)) <= {Source.NETWORK, Source.NOTHING}
     assert "no raw depth" in fused.reason
     assert "scale of an earlier frame" in fused.reason
-    assert 0 < fused.confidence[np.isfinite(fused.depth)].max() < 0.5
+    confidence = fused.confidence[np.isfinite(fused.depth)]
+    assert 0 < confidence.max() < 0.5
+    expected = 1 - np.exp(-fuser.config.tolerance / fused.expected_error)
+    np.testing.assert_allclose(confidence, expected, rtol=1e-3)
+    doubtful = replace(held, uncertainty=0.3)
+    less = fuse(fuser, frame, raw_depth=raw, alignment=doubtful).confidence
+    assert less.max() < 0.6 * confidence.max()
 
 
 def test_nothing_at_all(fuser: Fuser, frame: GlassFrame) -> None:
@@ -380,6 +392,8 @@ def test_readings_are_the_sensor_s_to_the_last_bit_in_a_stream(
     where = good(frame) & np.isfinite(now.raw)
     assert (fused.depth[where] == now.raw[where]).mean() > 0.85
     assert (fused.source[where] == Source.SENSOR).mean() > 0.95
+    # What would be there without them has nothing of the readings before.
+    assert fused.residual_m > 0.8 * fuse(fuser, now).residual_m
 
 
 def test_readings_that_come_and_go_are_not_followed(fuser: Fuser, frame: GlassFrame) -> None:

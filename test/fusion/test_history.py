@@ -90,6 +90,16 @@ def test_readings_that_come_late_are_no_motion() -> None:
     assert disparity[WITHIN].std() < 0.6 * noise
 
 
+def test_readings_of_which_no_pixel_had_one_before_are_no_motion() -> None:
+    noise, odd = 0.01, np.indices(SIZE)[1] % 2
+    frames = [
+        (picture(n), flat(1.0, 0.001, n) * (odd == n % 2), flat(1.0, noise, 100 + n))
+        for n in range(8)
+    ]
+    disparity, _ = steadied(frames, trusts=(0.4, 0.4))[-1]
+    assert disparity[WITHIN].std() < 0.6 * noise
+
+
 def test_a_camera_s_noise_is_no_motion() -> None:
     noise = 0.01
     readings = without_block(flat(1.0))
@@ -161,6 +171,18 @@ def test_a_camera_that_moves_as_a_whole_shows_each_frame_by_itself(motion: str) 
     left = disparity[WITHIN].std() / noise
     least, most = {"none": (0.0, 0.45), "drift": (0.55, 0.75)}.get(motion, (0.9, 1.1))
     assert least < left < most
+
+
+@pytest.mark.parametrize(("columns", "at_rest"), [(0.0, True), (0.4, False)])
+def test_a_camera_that_drifts_is_not_at_rest(columns: float, at_rest: bool) -> None:
+    """However little each pixel's colour changes."""
+    history, map_ = History(0.8), flat(1.0)
+    nearest = np.arange(map_.size, dtype=np.int32).reshape(SIZE)
+    found = []
+    for n in range(6):
+        found.append(history.look(soft(shifted(columns * n)), map_, n))
+        history.steady(map_, map_, nearest, 0.5)
+    assert found == [False, *[at_rest] * 5]
 
 
 def test_without_steadiness_each_frame_is_by_itself() -> None:

@@ -47,6 +47,19 @@ def test_starts_as_the_mean_of_its_candidates() -> None:
     torch.testing.assert_close(refined.trust, torch.ones(1, 1, 32, 32))
 
 
+def test_evidence_is_heard_for_the_prediction_and_for_or_against_the_reading() -> None:
+    ones, x = torch.ones(1, 1, 32, 32), torch.zeros(1, INPUT_CHANNELS, 32, 32)
+    corrected, logit = [], []
+    for right, through in ((0.0, 0.0), (1.0, 0.0), (0.0, 1.0)):
+        said = torch.cat([right * ones, through * ones], dim=1)
+        refined = Refiner(SMALL)(x, ones, 2 * ones, torch.zeros(1), said)
+        corrected.append(float(refined.corrected.mean()))
+        logit.append(float(refined.logit.mean()))
+    assert corrected[0] == pytest.approx(1.5)
+    assert min(corrected[1:]) > 1.7
+    assert logit[1] > logit[0] > logit[2]
+
+
 def test_stored_and_loaded_it_is_the_same(tmp_path: Path) -> None:
     """Norms that became part of the weights change nothing."""
     refiner = trained()

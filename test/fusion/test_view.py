@@ -12,6 +12,7 @@ from fixtures.fused_scenes import GlassFrame, rendered_frame
 from dkt_ros.fusion.config import FusionConfig
 from dkt_ros.fusion.fused import Fused
 from dkt_ros.fusion.fuser import Fuser
+from dkt_ros.fusion.registration import Change
 from dkt_ros.fusion.view import sensors_view
 
 SIZE = 160, 288
@@ -132,6 +133,19 @@ def test_readings_are_kept_in_a_narrow_view(frame: GlassFrame) -> None:
         kept = fuse(narrow, network=network).depth == frame.raw
         where = right & np.isfinite(narrow.raw)
         assert kept[where].mean() > 0.97
+
+
+def test_a_change_that_leaves_too_little_of_a_narrow_view_explains_nothing(
+    frame: GlassFrame,
+) -> None:
+    small = frame.resized(60, 100)
+    raw = small.raw.copy()
+    raw[:12], raw[-10:] = np.nan, np.nan
+    seen = fuse(small.with_raw(raw)).seen
+    assert seen is not None
+    as_it_is, *moved = seen.ask([Change(), Change(y=0.25), Change(y=-0.25), Change(zoom=2.5)])
+    assert np.isfinite(as_it_is)
+    assert -np.inf in moved
 
 
 def test_a_narrow_view_of_a_small_picture(frame: GlassFrame) -> None:
