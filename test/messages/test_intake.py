@@ -550,11 +550,15 @@ def test_remarks_stand_as_long_as_the_frames_show_them() -> None:
     assert desk.intake.remarks == {}
 
 
-def test_sizes_that_come_by_turns_are_remarked_on() -> None:
+@pytest.mark.parametrize("by", ["size", "binning"])
+def test_sizes_that_come_by_turns_are_remarked_on(by: str) -> None:
     """Before any frame is chosen: a slow network may take those of one size alone."""
     desk = Desk()
     for number, height in enumerate([HEIGHT] * 3 + [HEIGHT, 2 * HEIGHT] * 2 + [HEIGHT] * 8):
-        desk.calibrate(height=height)
+        if by == "size":
+            desk.calibrate(height=height)
+        else:
+            desk.calibrate(height=2 * HEIGHT, binning_y=2 * HEIGHT // height)
         raw = depth_to_image(np.full((height, WIDTH), 0.5, np.float32), make_header(0, "c"))
         desk.show(33 * number, rgb("c", height), raw)
         remark = desk.intake.remarks.get("image size", "")
