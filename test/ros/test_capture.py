@@ -200,6 +200,13 @@ def test_a_region_is_cut_out_with_its_calibration(rig: RedRig) -> None:
     np.testing.assert_allclose(cloud[..., 0], x, atol=1e-5)
 
 
+def test_a_region_may_reach_the_picture_s_borders() -> None:
+    for x, y, width, height in ((0, 0, 30, 20), (20, 0, 10, 20), (0, 15, 30, 5)):
+        region = RegionOfInterest(x_offset=x, y_offset=y, width=width, height=height)
+        place = Capture(1, 0.0, region, None).place((20, 30))
+        assert place == (slice(y, y + height), slice(x, x + width))
+
+
 def marking(rows: int, columns: int) -> Image:
     """A mask of that many, from the top left on."""
     mask = np.zeros((HEIGHT, WIDTH), np.uint8)
