@@ -24,6 +24,7 @@ def test_the_defaults_are_valid() -> None:
     for name, spec in specs(NodeParameters).items():
         assert spec.problem(defaults(NodeParameters)[name]) is None
         assert (spec.minimum is None) == (spec.maximum is None)
+        assert all(end is None or spec.problem(end) is None for end in (spec.minimum, spec.maximum))
 
 
 def test_every_parameter_is_used(repo_root: Path) -> None:
