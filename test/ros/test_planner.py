@@ -28,7 +28,7 @@ from fixtures.grasp_scenes import CAMERA, Box, Cylinder, View, depth_of, view
 from fixtures.interrupts import heed_interrupts
 from fixtures.red_rig import RedRig, red_rig
 from fixtures.three_processes import PATIENCE_S, ROOT, START_PATIENCE_S, NodeProcess, closing
-from geometry_msgs.msg import PoseArray, Quaternion, TransformStamped
+from geometry_msgs.msg import Pose, PoseArray, Quaternion, TransformStamped
 from lifecycle_msgs.msg import Transition
 from lifecycle_msgs.srv import ChangeState
 from rclpy.exceptions import InvalidHandle
@@ -45,7 +45,7 @@ from dkt_ros.ros.convert.messages import make_header
 from dkt_ros.ros.params.command_line import planner_parser
 from dkt_ros.ros.params.planner_parameters import PlannerParameters
 from dkt_ros.ros.params.spec import specs
-from dkt_ros.ros.planner import TOPICS, DktPlanner
+from dkt_ros.ros.planner import TOPICS, DktPlanner, markers
 from dkt_ros.ros.transforms import quaternion
 
 pytestmark = [pytest.mark.ros, pytest.mark.flaky(reruns=2)]
@@ -186,6 +186,16 @@ def test_what_it_publishes_is_its_answer(cell: Cell) -> None:
         assert first.action == 3
         assert [marker.pose for marker in rest] == answer.grasps.poses
         assert all(len(marker.points) == 8 for marker in rest)
+
+
+def test_a_marker_is_as_wide_as_its_grasp() -> None:
+    if TOPICS["dkt/grasp_markers"] is None:
+        pytest.skip("visualization_msgs is not installed")
+    grasps = GraspCandidates(poses=[Pose()] * 2, scores=[0.2, 1.0], widths=[0.03, 0.08])
+    _, *shown = markers(grasps, Gripper()).markers
+    across = [[point.y for point in marker.points] for marker in shown]
+    assert [max(y) - min(y) for y in across] == pytest.approx([0.03, 0.08])
+    assert [marker.color.g for marker in shown] == pytest.approx([0.2, 1.0])
 
 
 def test_the_same_scene_gives_the_same_grasps(cell: Cell) -> None:
