@@ -306,7 +306,7 @@ def _files_of(path: Path, remarks: list[str]) -> tuple[list[Path], dict[str, int
     if found:
         missing = ", ".join(name for name, file in found.items() if not file)
         remarks.append(f"{missing} named by metadata.yaml is missing")
-    files = [*listed, *(p for p in sorted(present.values(), key=_part) if p not in listed)]
+    files = [*listed, *(p for p in sorted(present.values()) if p not in listed)]
     if len({re.sub(r"_\d+$", "", p.name.partition(".")[0]) for p in files}) > 1 and not listed:
         raise DktError(
             f"{path}: found {', '.join(p.name for p in files)} without a metadata.yaml that lists "
@@ -332,11 +332,6 @@ def _plain(name: str) -> str:
     for ending in _PACKED:
         name = name.removesuffix(ending)
     return name
-
-
-def _part(path: Path) -> tuple[int, str]:
-    number = re.search(r"_(\d+)\.", path.name)
-    return (int(number[1]) if number else 0, path.name)
 
 
 def _metadata(path: Path, remarks: list[str]) -> dict[str, Any]:

@@ -115,7 +115,7 @@ class Remarks:
                 "much: map both images and camera_info to the first camera. Ignore this if the "
                 "frame is this camera's own."
             )
-        self._sizes.append((info.width, info.height))
+        self._sizes.append((intrinsics.width, intrinsics.height))
         if _turns(self._sizes) >= MOST_TURNS:
             first, *others = (f"{width}x{height}" for width, height in sorted(set(self._sizes)))
             remarks["image size"] = (

@@ -111,8 +111,7 @@ class FrameChoice:
             self._stride = next_stride(self._stride, period_s, busy_s, is_settled)
 
     def _is_due(self, stamp_ns: int, arrived_s: float) -> bool:
-        if self._camera.add(stamp_ns, arrived_s):
-            self._chosen_ns = None
+        self._camera.add(stamp_ns, arrived_s)  # which forgets its pace where stamps run backwards
         period_ns = self._camera.period_ns
         if self._stride == 1 or self._chosen_ns is None or period_ns is None:
             is_due = True
@@ -132,15 +131,13 @@ class _CameraPace:
         self._stamps_ns: deque[int] = deque(maxlen=CAMERA_FRAMES + 1)
         self._arrivals_s: deque[float] = deque(maxlen=CAMERA_FRAMES + 1)
 
-    def add(self, stamp_ns: int, arrived_s: float) -> bool:
-        """Takes the next frame; returns whether stamps ran backwards, which forgets the others."""
-        backwards = bool(self._stamps_ns) and stamp_ns <= self._stamps_ns[-1]
-        if backwards:
+    def add(self, stamp_ns: int, arrived_s: float) -> None:
+        """Takes the next frame; where its stamp runs backwards it forgets the others."""
+        if self._stamps_ns and stamp_ns <= self._stamps_ns[-1]:
             self._stamps_ns.clear()
             self._arrivals_s.clear()
         self._stamps_ns.append(stamp_ns)
         self._arrivals_s.append(arrived_s)
-        return backwards
 
     @property
     def period_ns(self) -> float | None:

@@ -295,8 +295,6 @@ class Outputs:
     def _tell_empty(self, result: Result) -> None:
         """Says why a cloud has no points, where there is depth to make them of."""
         estimate, parameters = result.estimate, result.parameters
-        if estimate.shares.nothing == 1.0:
-            return
         options = cloud_options(result)
         by = emptied_by(estimate.pixels.depth, estimate.frame.intrinsics, options)
         frame = parameters.crop_frame or f"{result.header.frame_id}, the camera's optical frame"

@@ -244,7 +244,7 @@ class DktPlanner(ManagedNode[PlannerParameters]):
                 "parameter depth at fused, or min_confidence 0, to grasp without it",
             )
         depth[~(_floats(seen.spread) <= wanted.max_spread_m)] = np.nan
-        varied = 1 - np.count_nonzero(np.isfinite(depth)) / max(np.count_nonzero(known), 1)
+        varied = np.count_nonzero(np.isnan(depth[known])) / max(np.count_nonzero(known), 1)
         if varied > VARIED:
             remark = (
                 f"{varied:.0%} of the depth varied by more than {wanted.max_spread_m:g} m: "

@@ -34,9 +34,8 @@ def median_depth(depths: NDArray[np.floating]) -> tuple[Float32, Float32]:
     median[~enough] = np.nan
     known -= median
     off = np.abs(known, out=known)
-    last = off[-1].copy()
     spread = _median_of_known(off) * np.float32(1.4826)
-    return median, np.where(last > 3 * spread + _STILL * median, last, spread)
+    return median, np.where(off[-1] > 3 * spread + _STILL * median, off[-1], spread)
 
 
 def show_one_view(before: Float32, now: Float32) -> bool:

@@ -95,9 +95,12 @@ def test_compressed_encodings_carry_image_transports_headers_and_names(
 
 def test_float_depth_keeps_metres_and_nan(tmp_path: Path, frames: list[LabelledFrame]) -> None:
     record(frames, tmp_path / "bag", RecordingOptions(depth="32FC1"))
-    _, depth = read_all(tmp_path / "bag")[DEPTH][0]
+    recorded = read_all(tmp_path / "bag")
+    _, depth = recorded[DEPTH][0]
     raw = known(frames[0].frame.raw_depth)
     np.testing.assert_array_equal(depth.data.view(np.float32).reshape(raw.shape), raw)
+    _, info = recorded[INFO][0]
+    np.testing.assert_array_equal(info.p.reshape(3, 4)[:, :3], info.k.reshape(3, 3))
 
 
 def test_topics_of_a_recording_are_discovered(tmp_path: Path, frames: list[LabelledFrame]) -> None:

@@ -10,6 +10,8 @@ import cv2
 import numpy as np
 import pytest
 from rosbags.rosbag1 import Writer as Rosbag1Writer
+from rosbags.rosbag2 import StoragePlugin
+from rosbags.rosbag2 import Writer as Rosbag2Writer
 from rosbags.typesys import Stores, get_typestore
 
 from dkt_ros.bags.reader import BagReader
@@ -222,6 +224,24 @@ def tf_bag(path: Path, frames: int = 3, tf: bool = True) -> Path:
     return path
 
 
+def extrinsics_bag(path: Path) -> Path:
+    """The same as realsense-ros tells it by itself: rotation, columns first, and way."""
+    tf_bag(path, tf=False)
+    beside = path.with_name("beside")
+    with Rosbag2Writer(beside, version=9, storage_plugin=StoragePlugin.MCAP) as writer:
+        told = writer.add_connection(
+            "/camera/camera/extrinsics/depth_to_color",
+            "realsense2_camera_msgs/msg/Extrinsics",
+            msgdef="float64[9] rotation\nfloat64[3] translation\n",
+            rihs01="RIHS01_" + "0" * 64,
+        )
+        numbers = np.array([*pose()[:3, :3].T.ravel(), *pose()[:3, 3]], "<f8")
+        writer.write(told, 1, b"\0\1\0\0" + numbers.tobytes())
+    next(beside.glob("*.mcap")).rename(path / "a_1.mcap")
+    (path / "metadata.yaml").unlink()
+    return path
+
+
 def optical() -> np.ndarray:
     """Points of an optical frame in its camera's, of x ahead."""
     return np.array([[0, 0, 1, 0], [-1, 0, 0, 0], [0, -1, 0, 0], [0, 0, 0, 1]], float)
@@ -250,7 +270,7 @@ def shots(path: Path, **options: Any) -> tuple[BagSource, list[LabelledFrame]]:
     return source, [item.decode() for item in source.items() if isinstance(item, Pending)]
 
 
-@pytest.mark.parametrize("made", [sdk_bag, sdk_text_bag, tf_bag])
+@pytest.mark.parametrize("made", [sdk_bag, sdk_text_bag, tf_bag, extrinsics_bag])
 def test_depth_is_registered_by_what_the_bag_tells(
     tmp_path: Path, made: Callable[[Path], Path]
 ) -> None:

@@ -18,6 +18,8 @@ from dkt_ros.messages.calibration import unlikely
         ((640, 480), (642.0, 359.0), "for images of 1280x720, unless these were cut out"),
         ((640, 480), (424.3, 238.1), "for images of 848x480, unless these were cut out"),
         ((848, 480), (318.0, 243.0), "for images of 640x480, unless these were cut out"),
+        ((640, 480), (320.0, -30.0), "a centre inside the image."),
+        ((640, 480), (320.0, 530.0), "a centre inside the image."),
         ((848, 480), (431.0, 236.0), ""),
         ((640, 400), (331.0, 178.0), ""),
         ((640, 480), (50.0, 10.0), ""),  # cut out of a larger image

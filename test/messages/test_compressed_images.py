@@ -73,6 +73,19 @@ def test_what_stands_behind_a_jpeg_is_not_looked_at(behind: bytes) -> None:
     assert np.abs(rgb.astype(int) - colour()).mean() < 3
 
 
+def test_a_jpeg_that_says_it_is_turned_is_read_as_the_camera_sees_it() -> None:
+    """With fill bytes before a marker, as the standard allows; calibration is of what was sent."""
+    jpeg = encoded(colour()[..., ::-1], ".jpg")
+    turned = struct.pack(">HHHIHH", 1, 0x0112, 3, 1, 6, 0)  # one entry: orientation, a quarter
+    exif = b"Exif\0\0MM\0*" + struct.pack(">I", 8) + turned + bytes(4)
+    segment = b"\xff\xe1" + struct.pack(">H", 2 + len(exif)) + exif
+    at = jpeg.index(b"\xff\xc0")
+    data = jpeg[:2] + segment + jpeg[2:at] + b"\xff\xff" + jpeg[at:]
+    assert cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR).shape == (64, 48, 3)
+    rgb = compressed_to_rgb(message(data, "jpeg"), (48, 64))
+    assert np.abs(rgb.astype(int) - colour()).mean() < 3
+
+
 @pytest.mark.parametrize("kept", [0.3, 0.6, 0.95])
 def test_a_jpeg_is_cut_short_whatever_its_thumbnail_ends_with(kept: float) -> None:
     plain = encoded(colour()[..., ::-1], ".jpg")
@@ -158,6 +171,13 @@ def test_float_depth_comes_back_within_its_quantisation() -> None:
     known = np.isfinite(seen)
     assert known.sum() == 59
     assert np.abs(seen - depth)[known].max() < 0.01
+
+
+def test_float_depth_at_or_beyond_infinity_is_unknown() -> None:
+    """By what a publisher's own parameters say of its numbers."""
+    steps = np.array([[1, 2, 3, 7]], np.uint16)
+    seen = compressed_to_depth(depth_message(steps, "32FC1; compressedDepth png", (2.0, 2.0)))
+    np.testing.assert_array_equal(seen, np.array([[np.nan, np.nan, 2.0, 0.4]], np.float32))
 
 
 @pytest.mark.parametrize(

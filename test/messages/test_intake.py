@@ -24,6 +24,7 @@ from dkt_ros.messages.fields import (
 )
 from dkt_ros.messages.intake import Intake
 from dkt_ros.messages.observation import Observation
+from dkt_ros.messages.remarks import MOST_REMARKS
 from dkt_ros.ros.convert.images import depth_to_image, rgb_to_image
 from dkt_ros.ros.convert.messages import make_header
 from dkt_ros.ros.params.parameters import NodeParameters
@@ -191,6 +192,7 @@ def test_another_size_of_calibration_is_named() -> None:
     desk.show(0)
     assert desk.drops == {"camera_info of another size": 1}
     assert "1280x720" in desk.reports[0][1]
+    assert "Earlier images" not in desk.reports[0][1]
 
 
 def test_binning_and_region_are_told_where_they_do_not_fit_the_images() -> None:
@@ -245,7 +247,7 @@ def test_another_frame_id_of_depth_is_a_warning_not_a_refusal() -> None:
     desk.calibrate()
     for ms in (0, 33, 66):
         desk.show(ms, depth=metres("depth_frame"))
-    assert len(desk.filed) == 3
+    assert [filed.frame.frame_id for filed in desk.filed] == ["color_frame"] * 3
     ((cause, text),) = desk.reports
     assert cause == "frame_id"
     assert "'depth_frame'" in text
@@ -309,13 +311,14 @@ def test_time_running_back_is_no_gap_too() -> None:
     assert desk.statistics.snapshot().flushes == {"stamps ran backwards": 1}
 
 
-def test_an_encoding_change_starts_an_epoch() -> None:
+@pytest.mark.parametrize("whose", ["color", "depth"])
+def test_an_encoding_change_starts_an_epoch(whose: str) -> None:
     desk = Desk()
     desk.calibrate()
     desk.show(0)
-    bgr = rgb()
+    bgr, steps = rgb(), mono(500)
     bgr.encoding = "bgr8"
-    desk.show(33, color=bgr)
+    desk.show(33, **({"color": bgr} if whose == "color" else {"depth": steps}))
     assert [filed.epoch for filed in desk.filed] == [0, 1]
     assert desk.statistics.snapshot().flushes == {"image encoding changed": 1}
 
@@ -366,6 +369,30 @@ def test_a_broken_message_is_named_and_the_next_frame_works(
         desk.show(ms)
     assert desk.filed[-1].frame.stamp_ns == 66 * MS
     assert sum(desk.drops.values()) == 1
+
+
+def test_depth_of_another_size_than_compressed_colour_is_told_what_to_do() -> None:
+    desk = Desk()
+    desk.calibrate()
+    data = array("B", cv2.imencode(".png", np.full((HEIGHT, WIDTH, 3), 7, np.uint8))[1].tobytes())
+    half = depth_to_image(np.ones((HEIGHT // 2, WIDTH // 2), np.float32), make_header(0, ""))
+    desk.show(0, CompressedImage(format="png", data=data), half)
+    assert desk.drops == {"depth of another size": 1}
+    assert "2 times as small: a decimation filter" in desk.reports[-1][1]
+
+
+def test_of_two_pairs_that_one_image_completes_none_is_lost() -> None:
+    """Of a camera that sends calibration behind its images, which the last one waits for."""
+    desk = Desk()
+    for ms in (0, 33):
+        desk.show(ms)
+        desk.calibrate(header=make_header(ms * MS, ""))
+    for ms, message in ((66, metres()), (84, rgb()), (112, rgb()), (120, metres())):
+        message.header.stamp = make_header(ms * MS, "").stamp
+        (desk.intake.on_color if message.encoding == "rgb8" else desk.intake.on_depth)(message)
+    desk.calibrate(header=make_header(112 * MS, ""))
+    assert [filed.frame.stamp_ns // MS for filed in desk.filed] == [0, 33, 84, 112]
+    assert desk.drops == {}
 
 
 def test_what_nobody_foresaw_is_dropped_too(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -509,11 +536,11 @@ def test_calibration_that_comes_frames_after_another_size_takes_the_newest_of_th
 
 
 @pytest.mark.parametrize(
-    ("at", "moved", "told"), [(3, -0.48, True), (7, -0.48, True), (3, 2e-5, False), (3, 0.0, False)]
+    ("at", "moved", "told"), [(3, -0.48, True), (7, -0.72, True), (3, 2e-5, False), (3, 0.0, False)]
 )
 def test_a_stereo_pairs_second_camera_is_remarked_on(at: int, moved: float, told: bool) -> None:
     desk = Desk()
-    p = [4.0, 0.0, 2.5, 0.0, 0.0, 4.0, 1.5, 0.0, 0.0, 0.0, 1.0, 0.0]
+    p = [4.0, 0.0, 2.5, 0.0, 0.0, 6.0, 1.5, 0.0, 0.0, 0.0, 1.0, 0.0]
     p[at] = moved
     desk.calibrate(p=p)
     desk.show(0)
@@ -550,11 +577,15 @@ def test_remarks_stand_as_long_as_the_frames_show_them() -> None:
     assert desk.intake.remarks == {}
 
 
-def test_sizes_that_come_by_turns_are_remarked_on() -> None:
+@pytest.mark.parametrize("by", ["size", "binning"])
+def test_sizes_that_come_by_turns_are_remarked_on(by: str) -> None:
     """Before any frame is chosen: a slow network may take those of one size alone."""
     desk = Desk()
     for number, height in enumerate([HEIGHT] * 3 + [HEIGHT, 2 * HEIGHT] * 2 + [HEIGHT] * 8):
-        desk.calibrate(height=height)
+        if by == "size":
+            desk.calibrate(height=height)
+        else:
+            desk.calibrate(height=2 * HEIGHT, binning_y=2 * HEIGHT // height)
         raw = depth_to_image(np.full((height, WIDTH), 0.5, np.float32), make_header(0, "c"))
         desk.show(33 * number, rgb("c", height), raw)
         remark = desk.intake.remarks.get("image size", "")
@@ -575,6 +606,15 @@ def test_frames_of_two_cameras_that_come_by_turns_are_remarked_on() -> None:
             assert "has frame_id 'left' and 'right' by turns" in remark
     assert [filed.epoch for filed in desk.filed] == [0] * 4 + [1, 2, 3] + [4] * 8
     assert desk.statistics.snapshot().flushes == {"frame_id changed": 4}
+
+
+def test_a_camera_that_invents_names_fills_no_memory_and_no_log() -> None:
+    desk = Desk()
+    desk.calibrate()
+    for number in range(3 * MOST_REMARKS):
+        desk.show(33 * number, depth=metres("depth_" + chr(ord("a") + number)))
+    assert len(desk.reports) == MOST_REMARKS
+    assert "frame_id" in desk.intake.remarks, "it is in diagnostics all the same"
 
 
 def test_a_camera_that_leaves_its_name_out_at_times_is_no_other_one() -> None:

@@ -213,6 +213,9 @@ def test_what_lags_behind_is_paired_or_told(hz: int, behind: str, lag_s: float) 
     else:
         assert found == 0
         assert synchronizer.late_s == {behind: pytest.approx(lag_s, abs=1.1 / hz)}
+        feed(synchronizer, "color", 6 * 10**9)
+        assert len(feed(synchronizer, "depth", 6 * 10**9)) == 1
+        assert synchronizer.late_s == {}, "they meet again"
 
 
 def test_different_clocks_are_visible_in_the_offset() -> None:
@@ -325,12 +328,15 @@ def test_a_slower_pace_that_is_not_even_is_no_loss(before_hz: float, after_hz: f
     assert lost_share(stamps) == pytest.approx(0.0)
 
 
+@pytest.mark.parametrize("jitter_s", [0.001, 0.0])
 @pytest.mark.parametrize(
     ("hz", "pause_s"), [(30.0, 0.5), (30.0, 1.0), (30.0, 1.9), (10.0, 0.5), (5.0, 1.0)]
 )
-def test_a_camera_that_stopped_for_a_moment_has_lost_nothing(hz: float, pause_s: float) -> None:
+def test_a_camera_that_stopped_for_a_moment_has_lost_nothing(
+    hz: float, pause_s: float, jitter_s: float
+) -> None:
     """As one does whose exposure or profile changes."""
-    stamps = stamps_of(hz, 60, jitter_s=0.001)
+    stamps = stamps_of(hz, 60, jitter_s=jitter_s)
     paused = [
         stamp if number < 40 else stamp + round(pause_s * 1e9)
         for number, stamp in enumerate(stamps)
@@ -365,6 +371,16 @@ def test_what_both_streams_do_not_send_is_a_pause_and_not_lost(both: bool) -> No
     assert box.lost_share()["color"] == pytest.approx(0.0)
     assert (box.lost_share()["depth"] > 0.1) != both
     assert box.pauses_s == ([pytest.approx(8 * 0.167)] * 4 if both else [])
+
+
+def test_a_stream_that_is_stopped_again_and_again_has_lost_nothing() -> None:
+    """As where somebody switches depth off for seconds, and colour goes on."""
+    box: Synchronizer[int, int] = Synchronizer(0.02)
+    for number in range(120):
+        box.push_color(number * 125 * MS, number)
+        if number % 50 < 25:
+            box.push_depth(number * 125 * MS, number)
+    assert box.lost_share() == {"color": pytest.approx(0.0), "depth": pytest.approx(0.0)}
 
 
 def test_few_stamps_tell_nothing() -> None:

@@ -200,6 +200,13 @@ def test_a_region_is_cut_out_with_its_calibration(rig: RedRig) -> None:
     np.testing.assert_allclose(cloud[..., 0], x, atol=1e-5)
 
 
+def test_a_region_may_reach_the_picture_s_borders() -> None:
+    for x, y, width, height in ((0, 0, 30, 20), (20, 0, 10, 20), (0, 15, 30, 5)):
+        region = RegionOfInterest(x_offset=x, y_offset=y, width=width, height=height)
+        place = Capture(1, 0.0, region, None).place((20, 30))
+        assert place == (slice(y, y + height), slice(x, x + width))
+
+
 def marking(rows: int, columns: int) -> Image:
     """A mask of that many, from the top left on."""
     mask = np.zeros((HEIGHT, WIDTH), np.uint8)
@@ -471,11 +478,18 @@ def test_what_came_long_before_the_end_is_not_what_there_is_to_be_seen(
     now = 100.0
     monkeypatch.setattr("time.monotonic", lambda: now)
     found = Capture(5, 0.0, RegionOfInterest(), None, opened_s=now)
-    for _ in range(3):
-        now += 2.0
+    for waited_s in (0.5, 2.0, 0.5):
+        now += waited_s
         found.add(frame(TABLE))
     now += 5.0
     assert found.silent_s == 0.0, "a slow network"
     now += 2.0
     found.add(frame(TABLE, state=AlignmentState.UNALIGNED))
     assert found.silent_s == 7.0
+    quick = Capture(5, 0.0, RegionOfInterest(), None, opened_s=now)
+    now += 0.03125
+    quick.add(frame(TABLE))
+    now += 0.75
+    assert quick.silent_s == 0.0, "a link that stands still for a moment"
+    now += 0.75
+    assert quick.silent_s == 1.5

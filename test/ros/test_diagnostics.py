@@ -274,6 +274,25 @@ def test_frames_left_out_by_choice_are_told_and_no_trouble(
             WARN,
             "disparity is no depth; map it to what a node makes of it",
         ),
+        (
+            "input",
+            {
+                "pipeline": inputs(
+                    color=InputTopic("/color", 2, "sensor_msgs/msg/Image", ("sensor_msgs/msg/X",))
+                )
+            },
+            OK,
+            "30.0 frames per second",
+        ),
+        (
+            "input",
+            {
+                "snapshot": streams(color=None, depth=None),
+                "pipeline": inputs(depth=InputTopic("/depth", 0)),
+            },
+            WARN,
+            "is the topic right? no message on /color for 60.0 s: it has a publisher",
+        ),
         ("lifecycle", {"cut_off": "x", "twins": "y"}, ERROR, "active; x"),
         ("input", {"snapshot": streams(pair=9.0)}, WARN, "no two stamps match"),
         (
@@ -296,6 +315,12 @@ def test_frames_left_out_by_choice_are_told_and_no_trouble(
             {"snapshot": slow_streams(pair=9.0), "pipeline": pipeline(missed_s=0.033)},
             WARN,
             "nearest are 0.033 s apart, sync_slop_s is 0.02; raise sync_slop_s to 0.04",
+        ),
+        (
+            "input",
+            {"snapshot": slow_streams(pair=9.0), "pipeline": pipeline(missed_s=0.1)},
+            WARN,
+            "no two stamps match within sync_slop_s, now 0.001 s apart; both must come from one",
         ),
         (
             "input",
@@ -517,7 +542,7 @@ def test_frames_left_out_by_choice_are_told_and_no_trouble(
         ("inference", {"output_error": "dkt/points failed: x"}, WARN, "dkt/points failed: x"),
         (
             "inference",
-            {"hanging": {"dkt/points": (4.6, ("/a", "/b")), "dkt/depth": (5.0, ("/a",))}},
+            {"hanging": {"dkt/points": (3.6, ("/a", "/b")), "dkt/depth": (5.0, ("/a",))}},
             WARN,
             "a reader of dkt/depth, dkt/points (/a or /b) has acknowledged nothing for 5 s",
         ),
@@ -560,6 +585,21 @@ def test_frames_left_out_by_choice_are_told_and_no_trouble(
             {"alignment": replace(HEALTHY.alignment, uncertainty=0.133)},  # type: ignore[type-var]
             WARN,
             "residual 2.0 mm; but the depth is expected to be off by 13% or more in half of",
+        ),
+        (
+            "alignment",
+            {"alignment": replace(HEALTHY.alignment, uncertainty=0.07)},  # type: ignore[type-var]
+            WARN,
+            "expected to be off by 7% or more",
+        ),
+        (
+            "alignment",
+            {
+                "alignment": replace(HEALTHY.alignment, uncertainty=0.133),  # type: ignore[type-var]
+                "align_max_uncertainty": 0.2,
+            },
+            OK,
+            "residual 2.0 mm",
         ),
         (
             "alignment",
@@ -670,6 +710,8 @@ def test_a_flush_at_every_frame_is_told_however_slow_the_network_is() -> None:
             HEALTHY.snapshot, streams=slow, recent_flushes={"camera intrinsics changed": flushes}
         )
         assert status("input", snapshot=found).level == level
+    seldom = replace(HEALTHY.snapshot, recent_flushes={"camera intrinsics changed": 5})
+    assert status("input", snapshot=seldom).level == OK, "of 150 frames"
 
 
 def test_images_that_come_twice_are_not_called_lost() -> None:

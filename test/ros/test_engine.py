@@ -134,9 +134,10 @@ def test_a_gpu_that_answers_nothing_any_more_does_not_hinder_closing(
     engine.close()
 
 
-def test_depth_range_acts_at_once(engine: Engine) -> None:
-    engine.apply(NodeParameters(min_depth_m=0.5, max_depth_m=0.75))
+def test_depth_range_and_confidence_act_at_once(engine: Engine) -> None:
+    engine.apply(NodeParameters(min_depth_m=0.5, max_depth_m=0.75, min_confidence=0.4))
     assert engine.estimator.depth_range == (0.5, 0.75)
+    assert engine.estimator.min_confidence == 0.4
 
 
 def test_every_estimator_parameter_arrives() -> None:
@@ -152,11 +153,23 @@ def test_every_estimator_parameter_arrives() -> None:
             align_max_held_frames=7,
             depth_sensor="tof",
             refiner="/mine",
+            depth="network",
+            fusion_method="membrane",
+            min_confidence=0.4,
+            confidence_tolerance=0.05,
+            expected_min_depth_m=0.5,
+            expected_max_depth_m=2.5,
         )
     )
     assert config.max_gap_s == math.inf, "the intake finds gaps"
     assert (config.min_depth, config.max_depth) == (0.3, 3.0)
-    assert (config.fusion.sensor, config.fusion.weights) == ("tof", "/mine")
+    fusion, consistency = config.fusion, config.consistency
+    assert (config.depth, fusion.method, fusion.sensor) == ("network", "membrane", "tof")
+    assert (fusion.weights, fusion.min_confidence, fusion.tolerance) == ("/mine", 0.4, 0.05)
+    for part in (fusion, consistency):
+        assert (part.min_raw_depth, part.max_raw_depth) == (0.4, 4.0)
+    assert consistency.expected_depth_m == (0.5, 2.5)
+    assert estimator_config(NodeParameters()).consistency.expected_depth_m is None
     alignment = config.alignment
     assert (alignment.min_raw_depth, alignment.max_raw_depth) == (0.4, 4.0)
     assert (alignment.min_inlier_ratio, alignment.max_uncertainty) == (0.33, 0.02)

@@ -187,6 +187,12 @@ def test_frames_that_may_wait_for_their_window_are_taken_at_its_mean_pace(
     assert simulation.choice.status.share == pytest.approx(1 / stride, abs=0.02)
 
 
+def test_windows_that_take_minutes_are_known_too() -> None:
+    """Longer than what is remembered otherwise."""
+    simulation = even(windows(12, 10.0), 12).run(camera(2000, 10**9))
+    assert simulation.choice.status.stride == 11
+
+
 def test_without_waiting_most_frames_would_be_left_out() -> None:
     """The reason to let them wait."""
     simulation = even(windows(12, 0.045)).run(camera(2000))
@@ -216,6 +222,13 @@ def test_frames_that_the_camera_loses_make_one_step_longer_and_none_shorter() ->
     simulation = even(always(2.4 * PERIOD_S)).run(frames)
     assert set(simulation.steps(300)) <= {3, 4, 5}
     assert simulation.steps(300).count(3) > 200
+
+
+def test_stamps_that_jitter_make_no_step_longer() -> None:
+    rng = random.Random(3)
+    frames = [(stamp + rng.randrange(4_000_000), arrived_s) for stamp, arrived_s in camera(600)]
+    simulation = even(always(2.4 * PERIOD_S)).run(frames)
+    assert set(simulation.steps(100)) == {3}
 
 
 def test_frames_that_come_in_bunches_are_told_by_their_stamps() -> None:
@@ -276,6 +289,13 @@ def test_more_room_never_makes_it_too_slow(busy_s: list[float], spacing_s: float
     assert keeps_up(max(busy_s) + 1e-9, busy_s)
     if keeps_up(spacing_s, busy_s):
         assert keeps_up(1.5 * spacing_s, busy_s)
+
+
+def test_two_long_inferences_are_not_kept_up_with_where_one_follows_the_other() -> None:
+    """Also where it is the first that follows the last: they go on like that."""
+    assert keeps_up(1.0, [1.9, 0.1, 1.9, 0.1])
+    assert not keeps_up(1.0, [0.1, 1.9, 1.9, 0.1])
+    assert not keeps_up(1.0, [1.9, 0.1, 0.1, 1.9])
 
 
 def test_an_unknown_policy_is_refused() -> None:

@@ -205,6 +205,10 @@ def test_what_is_wrong_is_looked_for_by_itself(
 def test_simulated_time_that_nobody_sends_is_told_once(watched: Callable[..., Watched]) -> None:
     """A planner that plans every second would wait without a word."""
     node = watched("use_sim_time:=true")
+    node.node.trigger_deactivate()
+    node.last()
+    assert NO_CLOCK not in node.said, "it does nothing that could wait"
+    node.node.trigger_activate()
     node.last(LASTING_S)
     assert NO_CLOCK not in node.said
     node.last()
@@ -239,8 +243,8 @@ def test_simulated_time_that_stands_still_is_told_until_it_goes_on(
         node.spin_until(come)
 
     try:
-        for told in (1, 2):
-            for seconds in range(100 * told, 100 * told + 6):
+        for told, begins in ((1, 200), (2, 100)):  # the bag is played again
+            for seconds in range(begins, begins + 6):
                 send(seconds)
                 node.last(LASTING_S / 3)
                 assert node.node.clock_trouble() == ""

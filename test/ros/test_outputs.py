@@ -11,6 +11,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -197,12 +198,35 @@ def test_confidence_is_zero_without_depth_and_unknown_where_nobody_tells_it() ->
 
 @pytest.mark.parametrize("kind", ["png", "rvl"])
 def test_depth_to_record_is_the_depth_under_its_stamp(kind: str) -> None:
-    depth = np.array([[1.0, np.nan, 0.5], [2.0, 2.5, np.nan]], np.float32)
+    depth = np.array([[1.0, np.nan, 0.5], [2.0, 15.0, np.nan]], np.float32)
     [output] = [one for one in OUTPUTS if one.name == "depth/compressedDepth"]
-    message = output.make(result_of(depth, NodeParameters(compressed_depth_format=kind)))
+    parameters = NodeParameters(compressed_depth_format=kind, max_depth_m=20.0)
+    message = output.make(result_of(depth, parameters))
     assert (message.header.stamp.nanosec, message.header.frame_id) == (7, "camera")
     assert message.format == f"32FC1; compressedDepth {kind}"
-    np.testing.assert_allclose(compressed_to_depth(message), depth, atol=1e-3)
+    np.testing.assert_allclose(compressed_to_depth(message), depth, rtol=2e-3)
+
+
+def test_an_alignment_tells_where_the_time_went() -> None:
+    result = result_of(np.ones((2, 3), np.float32))
+    estimate = replace(result.estimate, timings_s={"predict": 0.1, "align": 0.02, "total": 0.12})
+    observation = replace(result.observation, arrived_s=time.monotonic() - 0.5)
+    result = replace(result, estimate=estimate, observation=observation)
+    result.stages_s["depth message"] = 0.01
+    [output] = [one for one in OUTPUTS if one.name == "alignment"]
+    message = output.make(result)
+    assert message.latency >= 0.5
+    stages = {stage.name: stage.seconds for stage in message.stages}
+    assert stages.keys() == {"wait", "predict", "align", "depth message"}
+    assert sum(stages.values()) == pytest.approx(message.latency)
+
+
+def test_the_range_of_the_colours_is_as_set() -> None:
+    depth = np.array([[0.4, 0.6, 0.9]], np.float32)
+    parameters = NodeParameters(depth_color_min_m=0.3, depth_color_max_m=1.0)
+    [output] = [one for one in OUTPUTS if one.name == "depth_color"]
+    told = np.frombuffer(output.make(result_of(depth, parameters)).data, np.uint8)
+    np.testing.assert_array_equal(told.reshape(1, 3, 3), colored(depth, 0.3, 1.0))
 
 
 def test_a_slow_lazy_output_delays_no_depth_and_keeps_the_newest(node: LifecycleNode) -> None:
@@ -251,6 +275,7 @@ def test_colour_goes_with_every_depth_however_busy_the_lazy_outputs_are(
         ({"crop_box": "-9 9 -9 9 5 6"}, (1, 1, 1), "lies in crop_box, -9 9 -9 9 5 6 m in camera"),
         ({"crop_box": "-9 9 -9 9 0 9"}, (1, 1, 1), ""),
         ({}, (1, 1, 1), ""),
+        ({"crop_box": "-9 9 -9 9 5 6"}, (np.nan, np.nan, np.nan), ""),
         ({"crop_box": "-9 9 -9 9 0 9", "points_max_jump": 0.5}, (1, 2, 1), "points_max_jump, 0.5:"),
         ({"points_stride": 3}, (np.nan, 1, 1), "at the pixels that points_stride, 3, takes"),
     ],
@@ -287,7 +312,10 @@ def test_a_tf_frame_without_tf2_is_refused(
         Outputs(node, parameters, Statistics(), lambda *r: None, lambda *r: None)
 
 
-def test_a_failing_lazy_output_is_named_and_depth_counts(node: LifecycleNode) -> None:
+def test_a_failing_lazy_output_is_named_and_depth_counts(
+    node: LifecycleNode, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(outputs_module, "FAILED_S", 1e9)
     slow, statistics, failures = Slow(), Statistics(), []
     slow.go.set()
     slow.failure = ImportError("no open3d")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -21,13 +22,13 @@ import pytest
 rclpy = pytest.importorskip("rclpy", reason="needs ROS 2")
 pytest.importorskip("dkt_ros.srv", reason="needs the generated services: make build")
 
-from dkt_ros.msg import GraspCandidates
+from dkt_ros.msg import GraspCandidates, ScaleAlignment
 from dkt_ros.srv import CaptureDepth, PlanGrasps
 from fixtures.grasp_scenes import CAMERA, Box, Cylinder, View, depth_of, view
 from fixtures.interrupts import heed_interrupts
 from fixtures.red_rig import RedRig, red_rig
 from fixtures.three_processes import PATIENCE_S, ROOT, START_PATIENCE_S, NodeProcess, closing
-from geometry_msgs.msg import PoseArray, Quaternion, TransformStamped
+from geometry_msgs.msg import Pose, PoseArray, Quaternion, TransformStamped
 from lifecycle_msgs.msg import Transition
 from lifecycle_msgs.srv import ChangeState
 from rclpy.exceptions import InvalidHandle
@@ -36,6 +37,7 @@ from rclpy.node import Node
 from sensor_msgs.msg import Image, RegionOfInterest
 
 from dkt_ros.errors import DktError
+from dkt_ros.grasp.antipodal import GraspConfig, Gripper
 from dkt_ros.messages.cameras import rotation_matrix
 from dkt_ros.ros.capture import RefusedError
 from dkt_ros.ros.convert.images import depth_to_image, mask_to_image
@@ -43,7 +45,7 @@ from dkt_ros.ros.convert.messages import make_header
 from dkt_ros.ros.params.command_line import planner_parser
 from dkt_ros.ros.params.planner_parameters import PlannerParameters
 from dkt_ros.ros.params.spec import specs
-from dkt_ros.ros.planner import TOPICS, DktPlanner
+from dkt_ros.ros.planner import TOPICS, DktPlanner, markers
 from dkt_ros.ros.transforms import quaternion
 
 pytestmark = [pytest.mark.ros, pytest.mark.flaky(reruns=2)]
@@ -186,6 +188,16 @@ def test_what_it_publishes_is_its_answer(cell: Cell) -> None:
         assert all(len(marker.points) == 8 for marker in rest)
 
 
+def test_a_marker_is_as_wide_as_its_grasp() -> None:
+    if TOPICS["dkt/grasp_markers"] is None:
+        pytest.skip("visualization_msgs is not installed")
+    grasps = GraspCandidates(poses=[Pose()] * 2, scores=[0.2, 1.0], widths=[0.03, 0.08])
+    _, *shown = markers(grasps, Gripper()).markers
+    across = [[point.y for point in marker.points] for marker in shown]
+    assert [max(y) - min(y) for y in across] == pytest.approx([0.03, 0.08])
+    assert [marker.color.g for marker in shown] == pytest.approx([0.2, 1.0])
+
+
 def test_the_same_scene_gives_the_same_grasps(cell: Cell) -> None:
     first, second = cell.plan(), cell.plan()
     assert first.grasps.poses == second.grasps.poses
@@ -309,28 +321,87 @@ def test_a_planner_that_is_deactivated_amid_a_plan_states_no_grasp(cell: Cell) -
     assert cell.plan().status == Response.OK
 
 
-def test_depth_without_confidence_is_told() -> None:
+def captured(depth: np.ndarray = DEPTH, spread: float = 0.0, confidence: float = 1.0) -> Any:
+    """What dkt_node answers, of one spread and confidence throughout."""
     header = make_header(0, CAMERA_ID)
-    seen = CaptureDepth.Response(
-        depth=depth_to_image(DEPTH, header),
-        spread=depth_to_image(np.zeros_like(DEPTH), header),
-        confidence=depth_to_image(np.full_like(DEPTH, np.nan), header),
+    answer = CaptureDepth.Response(
+        frames=5,
+        depth=depth_to_image(depth, header),
+        spread=depth_to_image(np.full_like(depth, spread), header),
+        confidence=depth_to_image(np.full_like(depth, confidence), header),
     )
-    seen.camera_info.height, seen.camera_info.width = DEPTH.shape
-    seen.camera_info.k = K
-    planner: Any = SimpleNamespace(
-        parameters=PlannerParameters(),
+    answer.camera_info.height, answer.camera_info.width = depth.shape
+    answer.camera_info.k = K
+    return answer
+
+
+def stand_in(answer: Any = None, **parameters: Any) -> Any:
+    """A planner whose request gets this answer."""
+    future = rclpy.task.Future()
+    future.set_result(answer)
+    client = SimpleNamespace(service_is_ready=lambda: True, call_async=lambda request: future)
+    return SimpleNamespace(
+        parameters=PlannerParameters(**parameters),
         resolve_service_name=lambda name: f"/{name}",
+        create_timer=lambda *words, **options: None,
+        destroy_timer=lambda timer: None,
+        idle=lambda: "",
+        _client=client,
+        _is_silent=False,
         _up=lambda header: None,
     )
+
+
+def test_depth_without_confidence_is_told() -> None:
+    seen = captured(confidence=np.nan)
     with pytest.raises(
         RefusedError, match="capture_depth gives no confidence: expected dkt_node"
     ) as no:
-        DktPlanner._plan(planner, RegionOfInterest(), None, seen)
+        DktPlanner._plan(stand_in(), RegionOfInterest(), None, seen)
     assert no.value.status == Response.NO_DEPTH
-    planner.parameters = PlannerParameters(min_confidence=0.0)
-    plan, _, _ = DktPlanner._plan(planner, RegionOfInterest(), None, seen)
+    plan, _, _ = DktPlanner._plan(stand_in(min_confidence=0.0), RegionOfInterest(), None, seen)
     assert plan.grasps
+
+
+def test_what_is_unknown_is_not_said_to_have_varied() -> None:
+    nothing = np.full_like(DEPTH, np.nan)
+    for seen, told in ((captured(nothing), ""), (captured(spread=0.02), "100% of the depth")):
+        plan, _, remark = DktPlanner._plan(stand_in(), RegionOfInterest(), None, seen)
+        assert not plan.grasps
+        assert "no table" in plan.problem
+        assert remark.startswith(told)
+        assert bool(remark) == bool(told)
+
+
+@pytest.mark.parametrize(
+    ("changes", "parameters", "refused"),
+    [
+        ({}, {}, ""),
+        ({"state": ScaleAlignment.HELD}, {}, "earlier frame's scale (why): look again, or set"),
+        ({"state": ScaleAlignment.HELD}, {"accept_held": True}, ""),
+        ({"status": CaptureDepth.Response.TIMEOUT, "frames": 3}, {}, ""),
+        ({"status": CaptureDepth.Response.TIMEOUT, "frames": 2}, {}, "capture_depth: 2 came"),
+        ({"status": CaptureDepth.Response.OK, "depth": Image()}, {}, "capture_depth: 5 came"),
+    ],
+)
+def test_depth_of_few_frames_or_an_earlier_scale_is_not_planned_on(
+    changes: dict[str, Any], parameters: dict[str, Any], refused: str
+) -> None:
+    answer = captured()
+    answer.alignment.state = changes.pop("state", ScaleAlignment.OK)
+    answer.alignment.reason = "why"
+    for name, value in changes.items():
+        setattr(answer, name, value)
+    answer.message = f"{answer.frames} came"
+    asked = DktPlanner._capture(stand_in(answer, frames=5, **parameters))
+    if refused:
+        with pytest.raises(RefusedError, match=re.escape(refused)) as no:
+            asked.send(None)
+        assert no.value.status == Response.NO_DEPTH
+        return
+    with pytest.raises(StopIteration) as given:
+        asked.send(None)
+    assert given.value.value is answer
 
 
 def test_the_node_s_refusal_is_passed_on_and_the_planner_s_state_counts(cell: Cell) -> None:
@@ -468,6 +539,27 @@ def test_help_names_topics_and_parameters() -> None:
 def test_a_gripper_without_room_is_refused() -> None:
     with pytest.raises(DktError, match=r"clearance_m is 0.05 on each side of an object and max_w"):
         PlannerParameters(clearance_m=0.05)
+
+
+def test_the_gripper_and_what_is_asked_of_a_grasp_are_as_set() -> None:
+    gripper = Gripper(0.11, 0.013, 0.021, 0.055, 0.007)
+    asked: dict[str, Any] = {"friction": 0.3, "max_unseen": 0.15, "samples": 70, "seed": 9}
+    set_ = PlannerParameters(
+        max_width_m=gripper.max_width,
+        finger_thickness_m=gripper.finger_thickness,
+        finger_breadth_m=gripper.finger_breadth,
+        finger_length_m=gripper.finger_length,
+        clearance_m=gripper.clearance,
+        min_confidence=0.4,
+        table_clearance_m=0.006,
+        min_height_m=0.02,
+        grasps=5,
+        **asked,
+    )
+    assert set_.gripper == gripper
+    assert set_.config == GraspConfig(
+        min_confidence=0.4, table_clearance=0.006, min_height=0.02, count=5, **asked
+    )
 
 
 def test_every_parameter_reaches_gripper_or_plan() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator
+from types import SimpleNamespace
 
 import pytest
 from fixtures.waiting import spin_until
@@ -52,6 +53,12 @@ def test_a_sign_of_life_is_promised_to_who_asks_for_one(asked_s: float, matches:
     )
     found = qos_check_compatible(qos.output_profile(depth=1), asks)[0]
     assert (found != QoSCompatibility.ERROR) == matches
+
+
+def test_an_endpoint_whose_node_is_not_known_yet_has_no_name() -> None:
+    nodes = (("/left", "camera"), ("/", "camera"), ("/", "_NODE_NAME_UNKNOWN_"))
+    found = [SimpleNamespace(node_namespace=place, node_name=name) for place, name in nodes]
+    assert qos.node_names(found) == ("/camera", "/left/camera")
 
 
 @pytest.fixture

@@ -40,6 +40,7 @@ def test_the_rate_of_a_stream_that_stops_falls_to_nothing(clock: TurnedClock) ->
         clock.now += RATE_WINDOW_S / 10
         rates.append(meter.rate_hz)
     assert rates == sorted(rates, reverse=True)
+    assert rates[4] == pytest.approx(5.0, rel=0.1), "nothing has come for half of the window"
     assert rates[-1] == 0.0
     assert meter.age_s == pytest.approx(1.2 * RATE_WINDOW_S)
 
@@ -59,13 +60,14 @@ def test_the_rate_after_a_pause_is_that_of_what_came_since(clock: TurnedClock, h
     assert meter.rate_hz == pytest.approx(hz, rel=0.01)
 
 
-def test_losses_are_no_pause(clock: TurnedClock) -> None:
+@pytest.mark.parametrize("kept", [(0, 1, 7), (0, 1, 2, 3, 4)])
+def test_losses_are_no_pause(clock: TurnedClock, kept: tuple[int, ...]) -> None:
     meter = RateMeter(clock)
-    for number in range(200):
+    for number in range(195):
         clock.now += 0.1
-        if number % 10 in (0, 1, 7):
+        if number % 10 in kept:
             meter.tick()
-    assert meter.rate_hz == pytest.approx(3.0, rel=0.15)
+    assert meter.rate_hz == pytest.approx(len(kept), rel=0.15)
 
 
 def test_one_event_is_no_rate(clock: TurnedClock) -> None:
@@ -92,6 +94,13 @@ def test_a_snapshot_holds_everything_counted(clock: TurnedClock) -> None:
     assert snapshot.flushes == {"gap between frames": 1}
     assert snapshot.timings_s["predict"] == pytest.approx((0.2, 0.3))
     assert snapshot.timings_s["cloud"] == (0.02, 0.02)
+    assert snapshot.streams["color"].recent == 1
+    assert snapshot.recent_drops == snapshot.drops
+    assert snapshot.recent_flushes == snapshot.flushes
+    clock.now += 1.1 * RATE_WINDOW_S
+    later = statistics.snapshot()
+    assert later.drops == {"truncated image": 3, "later": 1}
+    assert (later.streams["color"].recent, later.recent_drops, later.recent_flushes) == (0, {}, {})
 
 
 def test_timings_forget_the_distant_past(clock: TurnedClock) -> None:

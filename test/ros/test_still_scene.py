@@ -42,6 +42,8 @@ def test_noise_is_no_change_and_another_view_is() -> None:
     moved = floor.copy()
     moved[20:60, 20:60] = 0.4
     assert changed_share(floor, moved) == pytest.approx(0.2, abs=0.01)
+    moved[:, 40:] = np.nan
+    assert changed_share(floor, moved) == pytest.approx(0.2, abs=0.01), "of what is known in both"
     assert changed_share(floor, floor[::-1]) > 0.5
     assert changed_share(floor, np.full_like(floor, np.nan)) == 0.0
 

@@ -60,3 +60,21 @@ def test_a_wait_that_is_no_longer_wanted_ends_and_takes_no_turn() -> None:
         assert not is_ours
     with turns.turn(lambda: False) as is_ours:
         assert is_ours, "nobody was before it"
+
+
+def test_who_waits_no_longer_has_nobody_else_begin() -> None:
+    turns, begun = Turns(), threading.Event()
+
+    def ask() -> None:
+        with turns.turn():
+            begun.set()
+
+    thread = threading.Thread(target=ask)
+    with turns.turn():
+        thread.start()
+        eventually(lambda: len(turns._asked) == 2)
+        with turns.turn(lambda: False) as is_ours:
+            assert not is_ours
+        assert not begun.wait(0.1), "the first goes on"
+    thread.join(PATIENCE_S)
+    assert begun.is_set()

@@ -188,7 +188,8 @@ def test_a_failure_is_named_and_retried_on_a_newer_frame(
     assert "trying again in 0.2 s" in bench.failures[0][1]
 
 
-def test_waits_grow_while_failures_go_on(bench: Bench) -> None:
+def test_waits_grow_while_failures_go_on(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("dkt_ros.ros.worker.LONGEST_RETRY_S", 0.05)
     estimator = ScriptedEstimator([RuntimeError("again")] * 4)
     worker = bench.start(estimator)
     waits = []
@@ -197,7 +198,7 @@ def test_waits_grow_while_failures_go_on(bench: Bench) -> None:
         eventually(lambda number=number: worker.status.failures == number)  # type: ignore[misc]
         waits.append(worker.status.retry_s)
         assert worker.status.state is WorkerState.DEGRADED
-    assert waits == [0.01, 0.02, 0.04, 0.08]
+    assert waits == [0.01, 0.02, 0.04, 0.05]
     assert bench.published == []
 
 
@@ -244,6 +245,14 @@ def test_the_first_frames_of_a_stream_do_not_end_a_failure(bench: Bench) -> None
     estimator.fails_at = estimator.position + 1
     show(bench, range(17, 18))
     assert bench.degraded[-1].retry_s == 0.01, "it was over"
+
+
+def test_a_failure_amid_others_has_none_of_them_over_sooner(bench: Bench) -> None:
+    estimator = ScriptedEstimator([None, None, None, RuntimeError("another")])
+    estimator.fails_at = 4
+    bench.start(estimator, proof_frames=10)
+    show(bench, range(1, 10))
+    assert [status.retry_s for status in bench.degraded] == [0.01, 0.02, 0.04]
 
 
 def test_a_late_failure_is_over_once_a_stream_is_in_full_swing(bench: Bench) -> None:
@@ -302,6 +311,8 @@ def test_failing_to_publish_is_named_and_does_not_stop_inference(bench: Bench) -
     bench.mailbox.put(observation(2))
     eventually(lambda: bench.published == [2])
     eventually(lambda: worker.status.error == "")
+    assert worker.stop(PATIENCE_S)
+    assert len(bench.took) == 1, "the time of a frame that failed tells nothing"
 
 
 def test_a_new_epoch_resets_the_estimator(bench: Bench) -> None:

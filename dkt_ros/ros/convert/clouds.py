@@ -155,7 +155,6 @@ class CloudWriter:
         self, points: npt.NDArray[np.float32], rgb: npt.NDArray[np.uint8], header: Header
     ) -> PointCloud2:
         cloud = self._cloud_of((1, len(points)))
-        cloud[...] = 0.0
         if len(points):
             cloud[0, :, :3] = points
             cloud[0, :, self._color_cell] = _packed(rgb[None], self._alpha)[0]

@@ -484,7 +484,7 @@ class NodeParameters(Parameters):
                 )
                 yield Problem(text, (low, high))
         low_m, high_m = self.expected_min_depth_m, self.expected_max_depth_m
-        if (low_m or high_m) and low_m >= high_m:
+        if low_m and low_m >= high_m:
             text = (
                 f"parameter expected_min_depth_m is {low_m:g} and expected_max_depth_m {high_m:g}, "
                 "expected expected_min_depth_m to be the smaller, or both 0"

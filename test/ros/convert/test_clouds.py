@@ -79,6 +79,24 @@ def test_organized_clouds_are_the_back_projection_row_by_row() -> None:
     assert not padding.any()
 
 
+def test_what_is_set_anew_holds_from_the_next_cloud_on() -> None:
+    """And nothing is left in it of the one before; the camera may be turned, too."""
+    writer = CloudWriter()
+    for changes in (
+        {},
+        {"color_field": "rgba"},
+        {"color_field": "rgba", "organized": False},
+        {"layout": "packed16", "organized": False},
+        {"layout": "packed16"},
+        {},
+    ):
+        options = CloudOptions(**changes)
+        for size in ((30, 40), (40, 30)):
+            depth, frame = scene(*size)
+            again = write_scene(writer, depth, frame, options)
+            assert again == write_scene(CloudWriter(), depth, frame, options)
+
+
 def test_filtered_clouds_hold_known_points_only() -> None:
     depth, frame = scene()
     cloud = write(CloudOptions(organized=False))

@@ -144,9 +144,15 @@ def test_of_sixteen_bits_those_are_read_that_the_camera_uses(bits: int, encoding
     np.testing.assert_array_equal(seen[:, apart], rgb[:, apart])
 
 
+def test_a_large_mosaic_is_judged_by_all_of_its_colours() -> None:
+    rgb = np.full((300, 300, 3), (3, 200, 3), np.uint8)
+    seen = image_to_rgb(image(encode(rgb, "bayer_rggb16") >> 4, "bayer_rggb16"))
+    np.testing.assert_array_equal(seen[2:-2, 2:-2], rgb[2:-2, 2:-2])
+
+
 def test_a_glint_leaves_the_bits_as_they_are_and_a_lens_cap_stays_black() -> None:
     infrared = np.full((60, 80), 700, np.uint16)
-    infrared[30, 40] = 65535
+    infrared[30, 40] = 40_000
     seen = image_to_rgb(image(infrared, "mono16"))
     assert (seen[0, 0, 0], seen[30, 40, 0]) == (700 >> 2, 255)
     assert image_to_rgb(image(np.full((60, 80), 20, np.uint16), "mono16")).max() < 10
@@ -263,10 +269,11 @@ def test_swapped_topics_are_recognised() -> None:
         image_to_depth(image(colour(), "rgb8"))
 
 
+@pytest.mark.parametrize(("height", "width"), [(12, 15), (11, 16)])
 @pytest.mark.parametrize("encoding", ["yuv422", "yuyv", "bayer_rggb8"])
-def test_odd_sizes_of_subsampled_colour_are_refused(encoding: str) -> None:
-    values = encode(colour(), encoding)[:, :15]
-    with pytest.raises(MessageError, match="15x12, expected even") as caught:
+def test_odd_sizes_of_subsampled_colour_are_refused(encoding: str, height: int, width: int) -> None:
+    values = encode(colour(), encoding)[:height, :width]
+    with pytest.raises(MessageError, match=f"{width}x{height}, expected even") as caught:
         image_to_rgb(image(values, encoding))
     assert caught.value.cause == "image size"
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -12,6 +13,7 @@ pytest.importorskip("sensor_msgs", reason="needs the ROS message packages")
 
 from sensor_msgs.msg import CameraInfo, RegionOfInterest
 
+from dkt_ros.messages.cameras import lens_of, rotation_matrix
 from dkt_ros.messages.fields import (
     MessageError,
     camera_info_to_intrinsics,
@@ -97,6 +99,7 @@ def test_a_calibration_without_region_and_binning_is_left_as_it_is() -> None:
         ),
         ({"k": [float("nan")] * 9}, False, "invalid camera_info", "fx=nan", "Calibrate"),
         ({"k": [-600.0] * 9}, False, "invalid camera_info", "fx=-600", "Calibrate"),
+        ({"k": [9.0] * 4 + [-9.0] * 5}, False, "invalid camera_info", "fy=-9", "Calibrate"),
         ({"width": 0}, False, "invalid camera_info", "0x480", "Mend"),
         ({"binning_x": 1000}, False, "invalid camera_info", "binned 1000x1", "Mend"),
     ],
@@ -114,6 +117,29 @@ def test_distortion() -> None:
     assert has_distortion(camera_info())
     assert not has_distortion(camera_info(d=[0.0] * 5))
     assert not has_distortion(camera_info(d=[]))
+
+
+@pytest.mark.parametrize(
+    ("said", "model", "numbers"),
+    [
+        ("Inverse Brown Conrady", "plumb_bob", 5),
+        ("Kannala Brandt4", "equidistant", 4),  # RealSense's, of which the fifth is 0
+        ("equidistant", "equidistant", 4),
+        ("rational_polynomial", "rational_polynomial", 5),
+    ],
+)
+def test_a_distortion_is_known_by_either_name(said: str, model: str, numbers: int) -> None:
+    sent = [0.1, 0.02, 0.003, 0.004, 0.0]
+    lens = lens_of(camera_info(distortion_model=said, d=sent))
+    assert (lens.model, lens.coefficients) == (model, tuple(sent[:numbers]))
+
+
+@pytest.mark.parametrize("length", [1.0, 0.5, 3.0])
+def test_a_quaternion_of_any_length_is_a_rotation(length: float) -> None:
+    half = length * 0.5**0.5
+    turned = rotation_matrix(0.0, 0.0, half, half) @ (1.0, 0.0, 0.0)
+    np.testing.assert_allclose(turned, (0.0, 1.0, 0.0), atol=1e-12)
+    np.testing.assert_array_equal(rotation_matrix(0.0, 0.0, 0.0, 0.0), np.eye(3))
 
 
 def test_camera_info_is_copied_but_for_its_header() -> None:

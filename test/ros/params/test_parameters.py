@@ -24,6 +24,7 @@ def test_the_defaults_are_valid() -> None:
     for name, spec in specs(NodeParameters).items():
         assert spec.problem(defaults(NodeParameters)[name]) is None
         assert (spec.minimum is None) == (spec.maximum is None)
+        assert all(end is None or spec.problem(end) is None for end in (spec.minimum, spec.maximum))
 
 
 def test_every_parameter_is_used(repo_root: Path) -> None:
@@ -50,7 +51,8 @@ def test_every_parameter_is_used(repo_root: Path) -> None:
         ({"steps": 51, "dtype": "int4"}, ["steps is 51", "0 to 50", "dtype is 'int4'", "bfloat16"]),
         ({"min_depth_m": 2.0, "max_depth_m": 1.0}, ["min_depth_m is 2", "max_depth_m 1"]),
         ({"raw_min_depth_m": 20.0}, ["raw_min_depth_m", "raw_max_depth_m"]),
-        ({"depth_color_max_m": 0.1}, ["depth_color_min_m", "depth_color_max_m"]),
+        ({"depth_color_max_m": 0.2}, ["depth_color_min_m", "depth_color_max_m"]),
+        ({"expected_min_depth_m": 0.4}, ["expected_min_depth_m", "or both 0"]),
         ({"points_voxel_m": 0.01}, ["points_voxel_m", "points_organized"]),
         ({"points_outlier_neighbors": 5}, ["points_outlier_neighbors", "points_organized"]),
         ({"inference_size": "big"}, ["inference_size is 'big'", "480x832"]),
