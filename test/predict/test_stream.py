@@ -21,6 +21,7 @@ from dkt_ros.model.live_options import PRESETS, PUBLISH, LiveOptions
 from dkt_ros.model.live_sampler import LiveSampler, frame_noise
 from dkt_ros.model.network import DktNetwork
 from dkt_ros.model.sampler import sigmas
+from dkt_ros.model.streaming_vae import Stream
 from dkt_ros.predict.load import load_predictor
 from dkt_ros.predict.options import PredictorOptions
 from dkt_ros.predict.predictor import black_frame
@@ -168,17 +169,25 @@ def test_latest_comes_with_the_first_frame_and_every_full_window(
 
 
 @torch.inference_mode()
-@pytest.mark.parametrize(("window", "new"), [(2, 1), (3, 2)])
+@pytest.mark.parametrize(
+    ("window", "new", "publish"), [(2, 1, "latest"), (3, 2, "latest"), (2, 1, "all")]
+)
 def test_a_stream_is_the_plain_network_over_windows_with_context(
     tiny_fast: FastNetwork,
     plain_network: DktNetwork,
     monkeypatch: pytest.MonkeyPatch,
     window: int,
     new: int,
+    publish: str,
 ) -> None:
     frames = video(1 + 4 * 4)
+    if publish == "all":  # a latent's frames all alike: as a look ahead takes them to be
+        frames[1:] = frames[4::4].repeat(4, axis=0)
     monkeypatch.setattr(tiny_fast, "info", replace(tiny_fast.info, sigma_shift=3.0))
-    live = LivePredictor(tiny_fast, LiveOptions(window, new, steps=3, seed=7, scene_cut=None))
+    live = LivePredictor(
+        tiny_fast,
+        LiveOptions(window, new, steps=3, seed=7, scene_cut=None, publish=publish),
+    )
     ours = [result.disparity for result in results(live, frames) if result is not None]
 
     canvas = Canvas((32, 48), None, 16)
@@ -196,7 +205,8 @@ def test_a_stream_is_the_plain_network_over_windows_with_context(
             v = plain_network.velocity(noisy, rgb[:, :, start:stop], 1000 * level)
             x = x + (after - level) * v[:, :, count - start :]
         known = torch.cat([known, x], dim=2)
-    expected = canvas.disparity(plain_network.decode(known))[:: 4 * new]
+    every = 4 * new if publish == "latest" else 1
+    expected = canvas.disparity(plain_network.decode(known))[::every]
     assert np.abs(np.stack(ours) - expected).max() < 1e-4
 
 
@@ -290,10 +300,15 @@ def test_a_stream_that_drifts_begins_anew_and_says_so(publish: str) -> None:
             np.testing.assert_allclose(again, to_host(answers[i].disparity), atol=1e-5)
 
 
-def test_a_stream_that_is_not_watched_drifts_on() -> None:
-    unwatched, frame = nano_stream(clip=0, live_min_agreement=0)
-    spoil_later_latents(unwatched)
-    assert not any(a.restarted for _ in range(33) if (a := unwatched.push(frame)) is not None)
+@pytest.mark.parametrize("why", ["not watched", "black"])
+def test_a_stream_that_is_not_watched_or_sees_nothing_drifts_on(why: str) -> None:
+    watched = {"live_min_agreement": 0} if why == "not watched" else {}
+    predictor, frame = nano_stream(clip=0, **watched)
+    if why == "black":
+        height, width = frame.rgb.shape[:2]
+        frame = black_frame((height, width))
+    spoil_later_latents(predictor)
+    assert not any(a.restarted for _ in range(33) if (a := predictor.push(frame)) is not None)
 
 
 def test_an_old_stream_is_looked_at_too() -> None:
@@ -302,8 +317,23 @@ def test_an_old_stream_is_looked_at_too() -> None:
     answers = [predictor.push(frame) for _ in range(1 + 5 * every)]
     assert not any(answer.restarted for answer in answers if answer)
     spoil_later_latents(predictor)
-    later = [predictor.push(frame) for _ in range(3 * every)]  # windows 6 to 8
-    assert [a.restarted for a in later if a] == [None, None, FlushReason.DRIFT]
+    later = [predictor.push(frame) for _ in range(7 * every)]  # windows 6 to 8, and 1 to 4 anew
+    told = [a.restarted for a in later if a]
+    assert told[:3] == [None, None, FlushReason.DRIFT]
+    assert FlushReason.DRIFT in told[3:], "begun anew it is young again"
+
+
+def test_a_wall_that_fills_the_picture_is_no_drift(
+    tiny_fast: FastNetwork, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of answers without any relief there is no telling."""
+
+    def flat(latent: Tensor, caches: Any = None) -> tuple[Tensor, tuple[Tensor, ...]]:
+        return torch.zeros(1, 3, 1 if caches is None else 4, 32, 48), ()
+
+    monkeypatch.setattr(tiny_fast, "decoder_stream", lambda: Stream(flat, flat))
+    live = LivePredictor(tiny_fast, LiveOptions(2, 1, scene_cut=None, min_agreement=0.5))
+    assert not any(answer.restarted for answer in results(live, video(17)) if answer)
 
 
 def test_a_moving_camera_is_no_drift() -> None:
@@ -330,11 +360,11 @@ def test_looking_for_drift_changes_nothing_of_a_stream_that_has_none(
     watched, plain = (
         results(
             LivePredictor(tiny_fast, LiveOptions(2, 1, scene_cut=None, min_agreement=least)),
-            video(17),
+            video(65),
         )
         for least in (0.5, None)
     )
-    assert len(looks) == 3, "after windows 1, 2 and 4"
+    assert len(looks) == 5, "after windows 1, 2, 4, 8 and 16"
     for one, other in zip(watched, plain, strict=True):
         if one is not None and other is not None:
             np.testing.assert_array_equal(one.disparity, other.disparity)
@@ -438,8 +468,9 @@ def test_light_is_no_cut_and_another_scene_in_that_light_is(tiny_fast: FastNetwo
     live = LivePredictor(tiny_fast, LiveOptions(2, 1, publish="all"))
     rng = np.random.default_rng(0)
     cells = rng.integers(20, 180, (2, 8, 12, 1)).repeat(4, 1).repeat(4, 2).repeat(3, 3)
-    lit = np.stack([cells[0] * gain for gain in (1.4, 0.6, 1.4, 0.4, 0.4)]).astype(np.uint8)
-    assert [r.restarted for r in results(live, lit) if r is not None] == [None] * 5
+    gains = (1.4, 0.6, 1.4, 0.4, 0.0, 0.0, 0.4)  # and out, and on again
+    lit = np.stack([cells[0] * gain for gain in gains]).astype(np.uint8)
+    assert [r.restarted for r in results(live, lit) if r is not None] == [None] * 7
     other = (cells[1] * 1.2).astype(np.uint8)
     answer = live.push(other)
     assert answer is not None
