@@ -300,15 +300,10 @@ def test_a_stream_that_drifts_begins_anew_and_says_so(publish: str) -> None:
             np.testing.assert_allclose(again, to_host(answers[i].disparity), atol=1e-5)
 
 
-@pytest.mark.parametrize("why", ["not watched", "black"])
-def test_a_stream_that_is_not_watched_or_sees_nothing_drifts_on(why: str) -> None:
-    watched = {"live_min_agreement": 0} if why == "not watched" else {}
-    predictor, frame = nano_stream(clip=0, **watched)
-    if why == "black":
-        height, width = frame.rgb.shape[:2]
-        frame = black_frame((height, width))
-    spoil_later_latents(predictor)
-    assert not any(a.restarted for _ in range(33) if (a := predictor.push(frame)) is not None)
+def test_a_stream_that_is_not_watched_drifts_on() -> None:
+    unwatched, frame = nano_stream(clip=0, live_min_agreement=0)
+    spoil_later_latents(unwatched)
+    assert not any(a.restarted for _ in range(33) if (a := unwatched.push(frame)) is not None)
 
 
 def test_an_old_stream_is_looked_at_too() -> None:
@@ -323,17 +318,26 @@ def test_an_old_stream_is_looked_at_too() -> None:
     assert FlushReason.DRIFT in told[3:], "begun anew it is young again"
 
 
-def test_a_wall_that_fills_the_picture_is_no_drift(
-    tiny_fast: FastNetwork, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize(
+    ("light", "relief", "told"), [(1, 1.0, FlushReason.DRIFT), (0, 1.0, None), (1, 0.0, None)]
+)
+def test_where_nothing_is_seen_and_of_a_wall_there_is_no_telling(
+    tiny_fast: FastNetwork,
+    monkeypatch: pytest.MonkeyPatch,
+    light: int,
+    relief: float,
+    told: FlushReason | None,
 ) -> None:
-    """Of answers without any relief there is no telling."""
+    """A window's answers have nothing in common with that to its newest frame alone."""
+    first, later = (relief * (2 * torch.rand(1, 3, n, 32, 48) - 1) for n in (1, 4))
 
-    def flat(latent: Tensor, caches: Any = None) -> tuple[Tensor, tuple[Tensor, ...]]:
-        return torch.zeros(1, 3, 1 if caches is None else 4, 32, 48), ()
+    def decoded(latent: Tensor, caches: Any = None) -> tuple[Tensor, tuple[Tensor, ...]]:
+        return first if caches is None else later, ()
 
-    monkeypatch.setattr(tiny_fast, "decoder_stream", lambda: Stream(flat, flat))
+    monkeypatch.setattr(tiny_fast, "decoder_stream", lambda: Stream(decoded, decoded))
     live = LivePredictor(tiny_fast, LiveOptions(2, 1, scene_cut=None, min_agreement=0.5))
-    assert not any(answer.restarted for answer in results(live, video(17)) if answer)
+    answers = [answer for answer in results(live, light * video(5)) if answer]
+    assert [answer.restarted for answer in answers] == [None, told]
 
 
 def test_a_moving_camera_is_no_drift() -> None:
