@@ -236,8 +236,10 @@ class LivePredictor:
         canvas = self._canvas
         readings = canvas.readings(raw_depth if self._sees_depth else None)
         if self._encoder.caches is not None and not self._suits(readings):
+            luminance = self._luminance  # this frame's, which the next is compared with
             self.reset()
-            self._canvas, self._restarted = canvas, FlushReason.RANGE
+            self._canvas, self._luminance = canvas, luminance
+            self._restarted = FlushReason.RANGE
         if self._overlap is not None:  # not with the last answer, which need not wait for it
             self._begin_clip(*self._overlap)
         picture = upload(rgb, self._network.device)

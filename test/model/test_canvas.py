@@ -10,7 +10,14 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dkt_ros.model.canvas import NEAR_STRETCH, fit_area, near_size, upload, working_size
+from dkt_ros.model.canvas import (
+    NEAR_STRETCH,
+    Canvas,
+    fit_area,
+    near_size,
+    upload,
+    working_size,
+)
 
 
 @pytest.mark.parametrize(
@@ -49,6 +56,15 @@ def test_it_is_the_trained_size_or_what_fits(
         assert all(abs(a - b) <= 16 for a, b in zip(before, after, strict=True))
         stretch = (fitted[1] * size[0]) / (fitted[0] * size[1])
         assert max(stretch, 1 / stretch) <= NEAR_STRETCH + 1e-9
+
+
+def test_disparity_keeps_to_its_range_at_sharp_edges() -> None:
+    """Which are resized bicubically."""
+    decoded = torch.ones(1, 3, 1, 16, 32)
+    decoded[..., 16:] = -1.0
+    (disparity,) = Canvas((24, 40), (16, 32), 16).disparity(decoded)
+    assert (disparity.min(), disparity.max()) == (0.0, 1.0)
+    assert (disparity[:, 20] < disparity[:, 19]).all()
 
 
 def test_pictures_that_may_not_be_written_to_are_taken_without_a_word() -> None:

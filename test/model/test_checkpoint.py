@@ -399,6 +399,32 @@ def test_a_prompt_that_does_not_fit_is_refused(shape: tuple[int, ...]) -> None:
         pad_prompt(torch.zeros(shape), 5, 4)
 
 
+@pytest.mark.parametrize(
+    ("changes", "values", "named"),
+    [
+        ({"in_channels": 31}, {}, "takes 31 and gives 16 .*at least 32 in and 16 out"),
+        ({"out_channels": 8}, {}, "takes 48 and gives 8 .*at least 32 in and 16 out"),
+        ({"in_channels": 32}, {"condition": "raw_depth"}, "at least 48, .* it is shown raw_depth"),
+        ({"image_dim": 32, "added_kv_proj_dim": 24}, {"text_tokens": 4}, "branch needs 512"),
+    ],
+)
+def test_a_transformer_of_other_inputs_and_outputs_is_refused(
+    changes: dict[str, int], values: dict[str, Any], named: str
+) -> None:
+    transformer = tiny_transformer()
+    transformer = type(transformer).from_config({**transformer.config, **changes})
+    info = CheckpointInfo("x", **values)
+    with pytest.raises(DktError, match=named):
+        DktNetwork(transformer, tiny_vae(), torch.zeros(1, TEXT_DIM), info)
+
+
+def test_statistics_of_other_latents_are_refused() -> None:
+    vae = tiny_vae()
+    vae.register_to_config(latents_mean=[0.0] * 4)
+    with pytest.raises(DktError, match="latents_mean has 4 values, z_dim 16"):
+        DktNetwork(tiny_transformer(), vae, torch.zeros(1, TEXT_DIM), CheckpointInfo("x"))
+
+
 def test_parts_that_do_not_fit_each_other_are_refused(copied: Path) -> None:
     rewrite_info(copied, text_tokens=1)
     with pytest.raises(DktError, match="at most 1 tokens"):

@@ -23,6 +23,8 @@ def test_the_range_has_room_for_what_no_sensor_saw() -> None:
     flying = plane()
     flying[0, 0, 0] = 90.0
     assert range_of(flying).high == pytest.approx(found.high, rel=0.02)  # type: ignore[union-attr]
+    large = np.repeat(np.repeat(plane()[0], 10, axis=0), 10, axis=1)
+    assert range_of(large).high == pytest.approx(found.high, rel=0.02)  # type: ignore[union-attr]
 
 
 def test_few_readings_are_none() -> None:
@@ -31,6 +33,11 @@ def test_few_readings_are_none() -> None:
     assert range_of(few) is None
     few[0, 3, :] = 1.0
     assert range_of(few) is not None
+    everywhere = np.zeros((120, 160), np.float32)
+    everywhere[::12, ::16] = 1.0
+    assert range_of(everywhere) is not None
+    everywhere[0, 0] = 0.0  # the hundredth
+    assert range_of(everywhere) is None
 
 
 def test_readings_of_a_corner_are_none_and_thin_ones_all_over_are_not() -> None:
@@ -100,6 +107,14 @@ def test_a_range_suits_what_moves_a_little_and_not_another_scene() -> None:
     assert limits.suits(np.zeros_like(plane()))
     assert not limits.suits(plane() * 2.0)
     assert not limits.suits(plane() * 0.3)
+    far_and_near = DisparityRange(0.0, 2.0)
+    assert far_and_near.suits(plane() * 0.5)
+    assert not far_and_near.suits(plane() * 0.4), "of most of the range nothing is left"
+    strayed = plane()
+    strayed[0, :, :2] = 3.0
+    assert limits.suits(strayed)
+    strayed[0, :, 2:4] = 3.0
+    assert not limits.suits(strayed)
 
 
 def test_unknown_depth_has_no_disparity() -> None:

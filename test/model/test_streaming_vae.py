@@ -150,7 +150,9 @@ def test_the_fused_norm_is_norm_and_silu() -> None:
     torch.testing.assert_close(Past(None).norm_silu(norm, x), vae.encoder.nonlinearity(norm(x)))
 
 
-@pytest.mark.parametrize("changes", [{"is_residual": True}, {"attn_scales": [0.5]}])
+@pytest.mark.parametrize(
+    "changes", [{"is_residual": True}, {"attn_scales": [0.5]}, {"patch_size": 2}]
+)
 def test_another_vae_is_refused(changes: dict) -> None:
     vae = AutoencoderKLWan(base_dim=4, num_res_blocks=1, **changes)
     with pytest.raises(DktError, match=r"Wan 2\.1"):

@@ -205,6 +205,16 @@ def test_colour_that_is_in_vain_is_asked_ever_more_seldom_until_it_is_alike() ->
     assert asked[-2:] == [60, 61]
 
 
+def test_glass_that_comes_anew_owes_nothing_to_what_was_before() -> None:
+    both, unlike = Beyond(), np.random.default_rng(1).random(SIZE).astype(np.float32)
+    expected = found(Beyond(), truth(), of_colour(truth()))
+    for before in (of_colour(truth(), 1, 5.5), unlike):  # another scale, and a pause after it
+        for _ in range(2):
+            found(both, truth(), before)
+        found(both, truth(1.9), None)
+        np.testing.assert_array_equal(found(both, truth(), of_colour(truth())), expected)
+
+
 def test_noise_in_the_scale_does_not_make_glass_flicker() -> None:
     near, depths = Beyond(), []
     for seed in range(12):
@@ -252,9 +262,11 @@ def test_a_stream_and_a_video_ask_the_network_for_colour(
     network: FastNetwork, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     heard: list[np.ndarray] = []
+    streams: list[Beyond] = []
 
     def of(self: Beyond, answer: Any, limits: DisparityRange, colour: Any) -> Any:
         assert limits == range_of(1 / frames(1)[0].raw_depth[None])  # type: ignore[index]
+        streams.append(self)
         heard.append(to_host(colour()))
         return answer + 1.0
 
@@ -268,7 +280,12 @@ def test_a_stream_and_a_video_ask_the_network_for_colour(
     video = predict_disparity(
         network, np.stack([one.rgb for one in some]), raw_depth=[one.raw_depth for one in some]
     )
-    for one, expected in zip(heard, [*alone, *alone], strict=True):
+    predictor.reset()
+    predictor.push(some[0])
+    pushed, filmed, anew = streams[:3], streams[3:6], streams[6:]
+    assert [len(set(of_one)) for of_one in (pushed, filmed, anew)] == [1, 1, 1]
+    assert len(set(streams)) == 3, "a stream's scale is its own"
+    for one, expected in zip(heard, [*alone, *alone, alone[0]], strict=True):
         np.testing.assert_array_equal(one, expected)
     limits = range_of(1 / some[0].raw_depth[None])  # type: ignore[index]
     assert limits is not None

@@ -259,6 +259,21 @@ def test_on_a_gpu_it_is_warm_for_every_shape_that_will_come(
     assert fresh.frames == 1
 
 
+def test_on_a_cpu_a_stream_is_warm_after_its_first_window(
+    stream_predictor: StreamPredictor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = set[tuple[int, int | None]]()
+    velocity = stream_predictor.network.velocity
+
+    def watched(noisy: Tensor, tokens: Tensor, timestep: float, keep: int | None = None) -> Tensor:
+        asked.add((noisy.shape[2], keep))
+        return velocity(noisy, tokens, timestep, keep)
+
+    monkeypatch.setattr(stream_predictor.network, "velocity", watched)
+    stream_predictor.warm_up((32, 48))
+    assert asked == {(1, 1), (3, 2)}
+
+
 @pytest.mark.parametrize("mode", ["exact", "live"])
 def test_a_failure_leaves_no_network_behind(
     tiny_checkpoint: Path, monkeypatch: pytest.MonkeyPatch, mode: str
@@ -414,6 +429,8 @@ def test_the_whole_video_is_what_an_engine_must_hold(tiny_checkpoint: Path) -> N
     assert node.windows == ((3, 3), (2, 2), (1, 1))
     assert whole.windows == ((3, 3),), "the checkpoint's window"
     assert whole.build_flags[-2:] == ("--frames", "9")
+    apart = request_of(options(tiny_checkpoint, window=2, overlap=0), video_frames=17)
+    assert set(apart.windows) == {(2, 2), (1, 1)}, "of five latents"
 
 
 def test_an_engine_must_hold_the_windows_that_a_video_is_answered_by_and_no_others(

@@ -16,13 +16,17 @@ from numpy.typing import NDArray
 from dkt_ros.errors import DktError
 from dkt_ros.frames import Frame
 from dkt_ros.geometry import Intrinsics
+from dkt_ros.model.checkpoint import load_checkpoint
+from dkt_ros.model.fast_network import FastNetwork
+from dkt_ros.predict.clip import ClipPredictor
 from dkt_ros.predict.load import load_normals, load_predictor
 from dkt_ros.predict.normals import WithNormals
 from dkt_ros.predict.options import PredictorOptions
 from dkt_ros.predict.predictor import InferenceCancelledError, Prediction, Predictor, PredictorInfo
+from dkt_ros.predict.stream import StreamPredictor
 from dkt_ros.progress import Progress, no_progress
 
-SIZE = 64, 96
+SIZE = 96, 160  # larger than the network's
 
 
 @pytest.fixture(scope="module")
@@ -95,16 +99,47 @@ def test_live_normals_come_with_every_depth_whenever_somebody_comes(
     assert not np.array_equal(third, fourth)
 
 
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"inference_size": "native", "seed": 7},
+        {
+            "mode": "live",
+            "live_preset": "fast",
+            "live_publish": "all",
+            "live_scene_cut": 1.0,
+            "live_min_agreement": 0.0,
+        },
+    ],
+)
+def test_normals_are_asked_for_as_depth_is_in_their_checkpoint_s_own_steps_and_frames(
+    options: PredictorOptions, changes: dict[str, Any]
+) -> None:
+    both = load_predictor(replace(options, steps=1, buffer_frames=1, **changes))
+    own = replace(options, checkpoint=options.normals_checkpoint, **changes)
+    network = FastNetwork(load_checkpoint(own.checkpoint))
+    alone = (StreamPredictor if own.mode == "live" else ClipPredictor)(network, own)
+    shown = frames(6)
+    for frame in [*shown[:4], *(replace(one, rgb=~one.rgb) for one in shown[4:])]:
+        answer, expected = both.push(frame), alone.push(frame)
+        assert answer is not None
+        assert expected is not None
+        assert_same(answer.normals, expected.normals)
+
+
 def test_another_stream_by_the_same_networks(options: PredictorOptions) -> None:
-    one = load_predictor(options)
+    chosen = replace(options, seed=7)
+    one = load_predictor(chosen)
     other = one.beside()
+    assert other.info == one.info
     first, second = frames(2)
-    expected = load_predictor(options).push(first)
+    expected = load_predictor(chosen).push(first)
     one.push(second)
     answer = other.push(first)
     assert answer is not None
     assert expected is not None
     assert_same(answer.normals, expected.normals)
+    assert_same(answer.disparity, expected.disparity)
 
 
 def test_a_checkpoint_for_depth_gives_no_normals(options: PredictorOptions) -> None:

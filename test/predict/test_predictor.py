@@ -51,6 +51,13 @@ def test_a_video_is_a_stream_of_its_own() -> None:
     assert predictor.count == 0
 
 
+def test_an_answer_is_either_disparity_or_depth() -> None:
+    ones = np.ones((2, 3), np.float32)
+    for disparity, depth in ((None, None), (ones, ones)):
+        with pytest.raises(DktError, match="both or neither of disparity and depth"):
+            Prediction(RGB, disparity, depth)
+
+
 @pytest.mark.parametrize(
     ("answer", "words"),
     [

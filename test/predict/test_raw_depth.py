@@ -254,6 +254,17 @@ def test_readings_beyond_the_range_begin_the_stream_anew(network: FastNetwork) -
     assert answer.frames == 1
 
 
+def test_a_scene_cut_is_seen_though_readings_began_the_stream_anew_just_before(
+    network: FastNetwork,
+) -> None:
+    predictor = LivePredictor(network, LiveOptions(window=3, new=1, scene_cut=0.2))
+    dark, light = (np.full((*SIZE, 3), value, np.uint8) for value in (10, 200))
+    pairs = [(dark, table()), (dark, table(0.3)), (light, table(0.3))]
+    told = [predictor.push(*pair) for pair in pairs]
+    restarts = [None, FlushReason.RANGE, FlushReason.SCENE_CUT]
+    assert [answer and answer.restarted for answer in told] == restarts
+
+
 def test_readings_that_come_late_begin_the_stream_anew_and_gaps_do_not(
     network: FastNetwork,
 ) -> None:

@@ -21,6 +21,7 @@ from dkt_ros.model.live_options import PRESETS, PUBLISH, LiveOptions
 from dkt_ros.model.live_sampler import LiveSampler, frame_noise
 from dkt_ros.model.network import DktNetwork
 from dkt_ros.model.sampler import sigmas
+from dkt_ros.model.streaming_vae import Stream
 from dkt_ros.predict.load import load_predictor
 from dkt_ros.predict.options import PredictorOptions
 from dkt_ros.predict.predictor import black_frame
@@ -168,17 +169,25 @@ def test_latest_comes_with_the_first_frame_and_every_full_window(
 
 
 @torch.inference_mode()
-@pytest.mark.parametrize(("window", "new"), [(2, 1), (3, 2)])
+@pytest.mark.parametrize(
+    ("window", "new", "publish"), [(2, 1, "latest"), (3, 2, "latest"), (2, 1, "all")]
+)
 def test_a_stream_is_the_plain_network_over_windows_with_context(
     tiny_fast: FastNetwork,
     plain_network: DktNetwork,
     monkeypatch: pytest.MonkeyPatch,
     window: int,
     new: int,
+    publish: str,
 ) -> None:
     frames = video(1 + 4 * 4)
+    if publish == "all":  # a latent's frames all alike: as a look ahead takes them to be
+        frames[1:] = frames[4::4].repeat(4, axis=0)
     monkeypatch.setattr(tiny_fast, "info", replace(tiny_fast.info, sigma_shift=3.0))
-    live = LivePredictor(tiny_fast, LiveOptions(window, new, steps=3, seed=7, scene_cut=None))
+    live = LivePredictor(
+        tiny_fast,
+        LiveOptions(window, new, steps=3, seed=7, scene_cut=None, publish=publish),
+    )
     ours = [result.disparity for result in results(live, frames) if result is not None]
 
     canvas = Canvas((32, 48), None, 16)
@@ -196,7 +205,8 @@ def test_a_stream_is_the_plain_network_over_windows_with_context(
             v = plain_network.velocity(noisy, rgb[:, :, start:stop], 1000 * level)
             x = x + (after - level) * v[:, :, count - start :]
         known = torch.cat([known, x], dim=2)
-    expected = canvas.disparity(plain_network.decode(known))[:: 4 * new]
+    every = 4 * new if publish == "latest" else 1
+    expected = canvas.disparity(plain_network.decode(known))[::every]
     assert np.abs(np.stack(ours) - expected).max() < 1e-4
 
 
@@ -302,8 +312,32 @@ def test_an_old_stream_is_looked_at_too() -> None:
     answers = [predictor.push(frame) for _ in range(1 + 5 * every)]
     assert not any(answer.restarted for answer in answers if answer)
     spoil_later_latents(predictor)
-    later = [predictor.push(frame) for _ in range(3 * every)]  # windows 6 to 8
-    assert [a.restarted for a in later if a] == [None, None, FlushReason.DRIFT]
+    later = [predictor.push(frame) for _ in range(7 * every)]  # windows 6 to 8, and 1 to 4 anew
+    told = [a.restarted for a in later if a]
+    assert told[:3] == [None, None, FlushReason.DRIFT]
+    assert FlushReason.DRIFT in told[3:], "begun anew it is young again"
+
+
+@pytest.mark.parametrize(
+    ("light", "relief", "told"), [(1, 1.0, FlushReason.DRIFT), (0, 1.0, None), (1, 0.0, None)]
+)
+def test_where_nothing_is_seen_and_of_a_wall_there_is_no_telling(
+    tiny_fast: FastNetwork,
+    monkeypatch: pytest.MonkeyPatch,
+    light: int,
+    relief: float,
+    told: FlushReason | None,
+) -> None:
+    """A window's answers have nothing in common with that to its newest frame alone."""
+    first, later = (relief * (2 * torch.rand(1, 3, n, 32, 48) - 1) for n in (1, 4))
+
+    def decoded(latent: Tensor, caches: Any = None) -> tuple[Tensor, tuple[Tensor, ...]]:
+        return first if caches is None else later, ()
+
+    monkeypatch.setattr(tiny_fast, "decoder_stream", lambda: Stream(decoded, decoded))
+    live = LivePredictor(tiny_fast, LiveOptions(2, 1, scene_cut=None, min_agreement=0.5))
+    answers = [answer for answer in results(live, light * video(5)) if answer]
+    assert [answer.restarted for answer in answers] == [None, told]
 
 
 def test_a_moving_camera_is_no_drift() -> None:
@@ -330,11 +364,11 @@ def test_looking_for_drift_changes_nothing_of_a_stream_that_has_none(
     watched, plain = (
         results(
             LivePredictor(tiny_fast, LiveOptions(2, 1, scene_cut=None, min_agreement=least)),
-            video(17),
+            video(65),
         )
         for least in (0.5, None)
     )
-    assert len(looks) == 3, "after windows 1, 2 and 4"
+    assert len(looks) == 5, "after windows 1, 2, 4, 8 and 16"
     for one, other in zip(watched, plain, strict=True):
         if one is not None and other is not None:
             np.testing.assert_array_equal(one.disparity, other.disparity)
@@ -438,8 +472,9 @@ def test_light_is_no_cut_and_another_scene_in_that_light_is(tiny_fast: FastNetwo
     live = LivePredictor(tiny_fast, LiveOptions(2, 1, publish="all"))
     rng = np.random.default_rng(0)
     cells = rng.integers(20, 180, (2, 8, 12, 1)).repeat(4, 1).repeat(4, 2).repeat(3, 3)
-    lit = np.stack([cells[0] * gain for gain in (1.4, 0.6, 1.4, 0.4, 0.4)]).astype(np.uint8)
-    assert [r.restarted for r in results(live, lit) if r is not None] == [None] * 5
+    gains = (1.4, 0.6, 1.4, 0.4, 0.0, 0.0, 0.4)  # and out, and on again
+    lit = np.stack([cells[0] * gain for gain in gains]).astype(np.uint8)
+    assert [r.restarted for r in results(live, lit) if r is not None] == [None] * 7
     other = (cells[1] * 1.2).astype(np.uint8)
     answer = live.push(other)
     assert answer is not None

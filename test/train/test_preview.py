@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from fixtures.training_data import SIZE, config, new_network, picture_set, tiny_
 from dkt_ros.errors import DktError
 from dkt_ros.model.fast_network import FastNetwork
 from dkt_ros.predict.clip import PredictOptions, predict_disparity
+from dkt_ros.train.data.preparation import FrameView
 from dkt_ros.train.preview import PreviewClip, load_clips, preview, sampled
 
 HEIGHT, WIDTH = 16, 32
@@ -61,6 +63,26 @@ def test_errors_are_averaged_over_clips() -> None:
     assert result.errors.delta_105 == pytest.approx(0.5)
 
 
+def test_errors_on_glass_are_of_glass_alone() -> None:
+    clip = halves()
+    objects = np.zeros((HEIGHT, WIDTH), np.uint8)
+    objects[4:8, 4:8] = 1
+    views = tuple(
+        FrameView(torch.zeros(3, HEIGHT, WIDTH), depth, (HEIGHT, WIDTH), objects=objects)
+        for depth in clip.depth
+    )
+
+    def through(rgb: np.ndarray, readings: np.ndarray | None = None) -> np.ndarray:
+        disparity = true_disparity(rgb)
+        disparity[:, objects > 0] = 0.4
+        return disparity
+
+    result = preview([replace(clip, views=views)], through)
+    assert result.glass is not None
+    assert result.glass.rel > 0.5 > 4 * result.errors.rel
+    assert preview([clip], through).glass is None
+
+
 def test_one_alignment_serves_the_whole_clip() -> None:
     def flickering(rgb: np.ndarray, readings: np.ndarray | None = None) -> np.ndarray:
         disparity = true_disparity(rgb)
@@ -85,10 +107,11 @@ def test_the_picture_shows_rgb_truth_and_prediction() -> None:
 
 
 def test_the_sampled_prediction_is_the_predictors() -> None:
-    rgb = np.random.default_rng(1).integers(0, 256, (5, *SIZE, 3), dtype=np.uint8)
+    """The whole clip at once, though it is longer than the checkpoint's window."""
+    rgb = np.random.default_rng(1).integers(0, 256, (13, *SIZE, 3), dtype=np.uint8)
     mine = sampled(tiny_network(), steps=2, seed=3)(rgb, None)
     reference = predict_disparity(
-        FastNetwork(new_network()), rgb, PredictOptions(steps=2, seed=3, window=2)
+        FastNetwork(new_network()), rgb, PredictOptions(steps=2, seed=3, window=4)
     )
     np.testing.assert_allclose(mine, reference, atol=1e-4)
     np.testing.assert_array_equal(sampled(tiny_network(), steps=2, seed=3)(rgb, None), mine)

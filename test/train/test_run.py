@@ -167,7 +167,7 @@ def test_a_best_state_that_is_newer_than_the_state_gone_on_from_stays(
 
 
 def test_the_best_of_other_clips_is_no_best(tiny_checkpoint: Path, tmp_path: Path) -> None:
-    losses = iter([9.0, 0.5, 0.7, 0.6])
+    losses = iter([0.1, 0.5, 0.7, 0.6])  # the first before anything was learned
 
     def judge(network: DktNetwork) -> Any:
         return {"loss": next(losses)}, np.zeros((2, 2, 3), np.uint8)
@@ -592,6 +592,7 @@ def test_runs_are_not_mixed_up(tiny_checkpoint: Path, whole: Path, tmp_path: Pat
         ({"seed": 2}, "seed was 1, the recipe says 2"),
         ({"steps": 7}, "has done 8 steps, the recipe asks for 7; ask for more"),
         ({"batch": 8}, "batch was 4"),
+        ({"latent_frames": [1]}, "latent_frames was"),
         ({"ema": 0}, r"ema was 0\.9"),
         ({"method": "full"}, "method was lora"),
         ({"objective": {"kind": "one_step"}}, "objective.kind was flow"),

@@ -103,11 +103,13 @@ def test_accumulated_micro_batches_equal_the_whole_batch(tiny_checkpoint: Path) 
 
 
 @pytest.mark.usefixtures("other_precision")
-@pytest.mark.parametrize("method", ["lora", "full"])
-def test_bfloat16_computes_and_float32_learns(tiny_checkpoint: Path, method: str) -> None:
-    made = trainer(
-        tiny_checkpoint, method=method, precision="bfloat16", gradient_checkpointing=True
-    )
+@pytest.mark.parametrize(
+    "values", [{"method": "lora"}, {"method": "full"}, {"method": "lora", "condition": "raw_depth"}]
+)
+def test_bfloat16_computes_and_float32_learns(
+    tiny_checkpoint: Path, values: dict[str, str]
+) -> None:
+    made = trainer(tiny_checkpoint, **values, precision="bfloat16", gradient_checkpointing=True)
     computed = []
     layer = made.network.transformer.blocks[0].ffn.net[2]
     layer.register_forward_hook(lambda module, given, result: computed.append(result.dtype))
@@ -115,9 +117,9 @@ def test_bfloat16_computes_and_float32_learns(tiny_checkpoint: Path, method: str
     assert set(computed) == {torch.bfloat16}
     assert {p.dtype for p in made.parameters.values()} == {torch.float32}
     stored = made.network.transformer.state_dict()["blocks.0.attn1.norm_q.weight"].dtype
-    assert stored == (torch.bfloat16 if method == "lora" else torch.float32)
+    assert stored == (torch.bfloat16 if values["method"] == "lora" else torch.float32)
     AcceleratorState._reset_state(reset_partial_state=True)
-    exact = trainer(tiny_checkpoint, method=method).step()["loss"]
+    exact = trainer(tiny_checkpoint, **values).step()["loss"]
     assert loss != exact
     assert loss == pytest.approx(exact, rel=0.02)
     with made.finished() as network, torch.no_grad():
@@ -153,6 +155,27 @@ def test_the_gradient_is_clipped(tiny_checkpoint: Path) -> None:
     found = gradients(made)
     total = torch.stack([value.norm() for value in found.values()]).norm().item()
     assert total == pytest.approx(1e-3, rel=1e-3)
+
+
+def test_every_step_draws_noise_levels_anew(tiny_checkpoint: Path) -> None:
+    made, asked = trainer(tiny_checkpoint), set[tuple[float, ...]]()
+    made.network.transformer.register_forward_pre_hook(
+        lambda _, __, words: asked.add(tuple(words["timestep"].tolist())), with_kwargs=True
+    )
+    for _ in range(3):
+        made.step()
+    assert len(asked) == 3
+
+
+def test_weights_and_inputs_learn_at_the_schedule_s_rate(tiny_checkpoint: Path) -> None:
+    settings = {"learning_rate": 1e-3, "warmup": 2, "schedule": "cosine", "final": 0.1}
+    made = trainer(
+        tiny_checkpoint, condition="raw_depth", steps=4, optimizer=settings | {"input_rate": 0.5}
+    )
+    for expected in (0.5e-3, 1e-3, 1e-3, 0.55e-3):
+        assert made.step()["rate"] == pytest.approx(expected)
+        rates = [group["lr"] for group in made.optimizer.param_groups]
+        assert rates == pytest.approx([expected, 0.5 * expected])
 
 
 def test_one_clip_length_per_step_for_all_samples(tiny_checkpoint: Path) -> None:
@@ -200,6 +223,17 @@ def test_a_loss_that_is_no_number_changes_no_weight(tiny_checkpoint: Path) -> No
     with pytest.raises(DktError, match=r"loss became nan at step 3; lower optimizer\.learning"):
         made.step()
     assert made.done == 2
+    assert all(torch.equal(value, before[name]) for name, value in weights(made).items())
+
+
+def test_a_gradient_that_is_no_number_changes_no_weight(tiny_checkpoint: Path) -> None:
+    made = trainer(tiny_checkpoint)
+    before = weights(made)
+    for parameter in made.parameters.values():
+        parameter.register_hook(lambda gradient: gradient * float("nan"))
+    with pytest.raises(DktError, match="norm of the gradient became nan at step 1; lower"):
+        made.step()
+    assert made.done == 0
     assert all(torch.equal(value, before[name]) for name, value in weights(made).items())
 
 

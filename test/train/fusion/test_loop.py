@@ -266,6 +266,52 @@ def test_losses_want_a_wrong_reading_distrusted() -> None:
     assert dropped["trust"] < kept["trust"]
 
 
+def test_losses_by_hand() -> None:
+    """Glass, table, a pixel without a reading that is far off, and one without truth."""
+
+    def maps(*values: float) -> torch.Tensor:
+        return torch.tensor(values).view(1, 1, 2, 2)
+
+    truth, objects = (2.0, 2.0, 1.0, 0.0), (1.0, 0.0, 0.0, 0.0)
+    readings, corrected = (2.03, 2.03, 0.0, 3.0), (2.2, 2.1, 2.0, 9.0)
+    trust, logit = (1.0, 0.0, 1.0, 1.0), (1.0, 2.0, 3.0, 0.5)
+    log_error = (-3.0, -2.0, -1.0, 5.0)
+    config = LossConfig(fused=2.0, corrected=3.0, trust=5.0, edges=7.0, error=11.0, objects=4.0)
+    found = losses(
+        Refined(maps(*corrected), maps(*trust), maps(*logit), maps(*log_error)),
+        Target(maps(*readings), maps(*truth), maps(*objects)),
+        config,
+    )
+
+    def mean(*errors: float) -> float:
+        return (4 * errors[0] + errors[1] + errors[2]) / 6
+
+    far = 0.5 * (1 + np.log(1.0 / 0.5))  # an error of 1, capped
+    heard = [1 / (1 + np.exp(-one)) for one in logit]
+    fused = [heard[i] * readings[i] + (1 - heard[i]) * corrected[i] for i in range(2)]
+    published = (0.015, 0.05, 0.5)
+    foretold = [published[i] * np.exp(-log_error[i]) + log_error[i] for i in range(3)]
+    wrong = -np.log(1 - heard[0])  # 1.5% off is too much on glass,
+    right = -np.log(heard[1])  # and good enough beside it
+    across, down = abs(np.log(2.1 / 2.2)), 0.5  # of the steps from the glass, capped
+    expected = {
+        "fused": 2 * mean(fused[0] / 2 - 1, fused[1] / 2 - 1, far),
+        "corrected": 3 * mean(0.1, 0.05, far),
+        "trust": 5 * (4 * wrong + right) / 5,
+        "edges": 7 * (across + down),
+        "error": 11 * np.mean(foretold),
+    }
+    assert {name: float(value) for name, value in found.items()} == pytest.approx(expected)
+
+
+def test_the_error_that_is_foretold_teaches_nothing_else() -> None:
+    parts = [torch.full((1, 1, 4, 4), value, requires_grad=True) for value in (2.1, 0.2, 0.0, -3.0)]
+    ones = torch.ones(1, 1, 4, 4)
+    losses(Refined(*parts), Target(1.9 * ones, 2 * ones, ones), LossConfig())["error"].backward()
+    taught = [part.grad is not None and bool(part.grad.any()) for part in parts]
+    assert taught == [False, False, False, True]
+
+
 def test_foreign_readings_have_no_truth(data: FrameFolder) -> None:
     config, frame = tiny(), data.frames[0]
     other = replace(frame, name="other", disparity=frame.disparity * 3)

@@ -63,6 +63,8 @@ def test_shares_are_of_foreign_pairs_and_of_what_is_spoiled(data: FrameFolder) -
     never, always = (MatcherTrainer(tiny(foreign=share), data) for share in (0.0, 1.0))
     for number in range(8):
         assert never._sample(number).belongs
+    one, other = (never._sample(number).scene.rgb for number in range(2))
+    assert not np.array_equal(one, other)
     assert not any(always._sample(number).belongs for number in range(8))
     frame = data.frames[0]
     plain, spoiled = (
@@ -72,6 +74,24 @@ def test_shares_are_of_foreign_pairs_and_of_what_is_spoiled(data: FrameFolder) -
     assert spoiled is not None
     assert np.any(plain.scene.rgb != spoiled.scene.rgb)
     assert np.any(plain.scene.disparity != spoiled.scene.disparity)
+
+
+@pytest.mark.parametrize(("foreign", "sure"), [(0.0, 0.98), (1.0, 0.02)])
+def test_nothing_is_learned_of_who_is_as_sure_as_one_may_be(
+    data: FrameFolder, foreign: float, sure: float
+) -> None:
+    class Sure(torch.nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.answer = torch.nn.Parameter(torch.tensor(sure).logit())
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return self.answer.expand(len(x))
+
+    trainer = MatcherTrainer(tiny(foreign=foreign, bfloat16=False), data)
+    trainer.model = Sure()  # type: ignore[assignment]
+    trainer.average = dict(trainer.model.state_dict())
+    assert trainer.train_step()["norm"] < 1e-4
 
 
 def test_a_single_scene_has_no_foreign_pairs(data: FrameFolder, tmp_path: Path) -> None:

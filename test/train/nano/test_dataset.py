@@ -63,6 +63,17 @@ def test_half_of_the_clips_stand_still_and_the_others_move_as_long_as_their_sequ
     assert all(np.ptp(clip[4:], axis=0).any() for clip, m in zip(clips, moving, strict=True) if m)
 
 
+def test_half_of_the_clips_are_cut_out_and_some_go_backwards(tmp_path: Path) -> None:
+    write_scene(tmp_path, "scene", frames=5)
+    data = SequenceFolder(tmp_path)
+    clips = [data.batch(1, step, (48, 80), 1, 5).objects[0, 0] > 0 for step in range(60)]
+    whole = [clip for clip in clips if clip.mean() == pytest.approx(14 * 16 / (48 * 80))]
+    assert 15 <= len(whole) <= 45
+    # The square goes right by a pixel with each frame, or left where mirrored or backwards.
+    ways = {(int(c[0].any(axis=0).argmax()), int(c[4].any(axis=0).argmax())) for c in whole}
+    assert {(8, 12), (12, 8), (56, 52), (52, 56)} <= ways
+
+
 def test_geometry_of_rgb_and_target_changes_together(tmp_path: Path) -> None:
     write_scene(tmp_path, "scene")
     data = SequenceFolder(tmp_path)

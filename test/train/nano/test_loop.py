@@ -178,6 +178,25 @@ def test_one_batch_is_learned(scenes: Path) -> None:
     assert history[-1]["pixel"] < 0.7 * history[60]["pixel"]
 
 
+def test_one_batch_is_seen_at_other_noise_each_time(scenes: Path) -> None:
+    data = SequenceFolder(scenes)
+    batch = data.batch(1, 0, (32, 48), 2, 1)
+    data.batch = lambda *wanted: batch  # type: ignore[method-assign]
+    trainer = NanoTrainer(tiny(learning_rate=1e-30, weight_decay=0.0), data)
+    trainer.step = 6  # of all
+    assert len({trainer.train_step()["flow"] for _ in range(3)}) == 3
+
+
+def test_the_average_is_as_short_when_the_vae_is_done_as_at_first(scenes: Path) -> None:
+    trainer, name = NanoTrainer(tiny(), SequenceFolder(scenes)), "vae.quant_conv.weight"
+    for done in range(1, 6):
+        before = trainer.average[name].clone()
+        trainer.train_step()
+        now, own = trainer.average[name], trainer.model.state_dict()[name]
+        share = 0.1 if done <= 4 else 2 / 11  # of the past; the VAE takes three steps
+        torch.testing.assert_close(now, share * before + (1 - share) * own)
+
+
 def test_export_predicts_what_was_trained(begun: tuple[NanoTrainer, Path]) -> None:
     trainer, folder = begun
     network = load_checkpoint(folder / CHECKPOINT_DIR)

@@ -104,12 +104,13 @@ def test_no_reconstruction_is_asked_for_where_depth_is_unknown(stage: str) -> No
     assert reconstruction(slice(8, 16)) > asis + 0.01
 
 
-def test_who_knows_the_answer_has_no_loss() -> None:
+def test_who_knows_the_answer_loses_by_the_decoder_alone() -> None:
     torch.manual_seed(0)
     shape, loss = (2, 1, 1, 32, 48), {"reconstruct_share": 0.5, "flow": 1.0, "pixel": 1.0}
+    loss |= {"gradient": 0.25, "object_weight": 5.0, "sigma_one_share": 0.0}
     config = build(NanoConfig, {"stages": STAGES, "network": TINY, "loss": loss})
-    planes = {name: torch.zeros(shape) for name in ("objects", "condition", "given")}
-    planes |= {name: torch.ones(shape) for name in ("known", "relative")}
+    planes = {name: (torch.rand(shape) > 0.3).float() for name in ("known", "objects")}
+    planes["relative"] = torch.rand(shape)
     planes |= {"condition": torch.zeros(2, 3, 1, 32, 48), "given": torch.zeros(2, 1, 1, 1, 1)}
     target = torch.rand(shape)
     batch = TensorBatch(target.expand(2, 3, 1, 32, 48), target, **planes)
@@ -120,13 +121,53 @@ def test_who_knows_the_answer_has_no_loss() -> None:
         decoded = model.decode(data).float().mean(dim=1, keepdim=True)
 
         def knows(noisy: torch.Tensor, _: object, sigma: torch.Tensor, *__: object) -> torch.Tensor:
+            assert sigma.min() < 1
             return (noisy - data) / sigma.view(-1, 1, 1, 1, 1)
 
         model.velocity = knows  # type: ignore[assignment,method-assign]
         found = denoising_loss(model, batch, config, torch.Generator().manual_seed(0))
     assert found["flow"].item() == pytest.approx(0, abs=1e-9)
-    expected = pixel_error(decoded, target, batch.known)
+    weight = batch.known * batch.relative * (1 + 5 * batch.objects)
+    expected = pixel_error(decoded, target, weight)
     torch.testing.assert_close(found["pixel"], expected, rtol=1e-4, atol=1e-5)
+    steps = 0.25 * gradient_error(decoded, target, batch.known)
+    torch.testing.assert_close(found["gradient"], steps, rtol=1e-4, atol=1e-5)
+
+
+def test_the_encoder_follows_the_teacher_and_more_so_on_objects() -> None:
+    torch.manual_seed(0)
+    loss = {"reconstruct_share": 0.5, "object_weight": 3.0}
+    config = build(NanoConfig, {"stages": STAGES, "network": TINY, "loss": loss})
+    model, teacher = NanoModel(config), NanoModel(config)
+    shape = (2, 1, 1, 32, 48)
+    planes = {name: torch.ones(shape) for name in ("known", "relative", "objects")}
+    planes |= {"condition": torch.zeros(2, 3, 1, 32, 48), "given": torch.zeros(2, 1, 1, 1, 1)}
+    planes["objects"][..., 24:] = 0  # of six latents in a row three
+    batch = TensorBatch(torch.rand(2, 3, 1, 32, 48), torch.rand(shape), **planes)
+    disparity = batch.target.expand_as(batch.rgb)
+    with torch.no_grad():
+        found = encoder_loss(model, teacher, batch, config)
+        wanted = model.normalise(teacher.encode(disparity))
+        error = (model.normalise(model.encode(batch.rgb)) - wanted).square()
+        kept = (model.normalise(model.encode(disparity[:1])) - wanted[:1]).square().mean()
+    on, off = error[..., :3].mean(), error[..., 3:].mean()
+    torch.testing.assert_close(found["latent"], (4 * on + off) / 5)
+    torch.testing.assert_close(found["kept"], kept)
+    assert (on - off).abs() > 1e-3 * on
+
+
+def test_the_latents_of_disparity_are_a_label_to_the_flow() -> None:
+    torch.manual_seed(0)
+    loss = {"reconstruct_share": 0.5}
+    config = build(NanoConfig, {"stages": STAGES, "network": TINY, "loss": loss})
+    model, shape = NanoModel(config), (2, 1, 1, 32, 48)
+    planes = {name: torch.ones(shape) for name in ("known", "relative", "objects")}
+    planes |= {"condition": torch.zeros(2, 3, 1, 32, 48), "given": torch.zeros(2, 1, 1, 1, 1)}
+    batch = TensorBatch(torch.rand(2, 3, 1, 32, 48), torch.rand(shape), **planes)
+    model.velocity = lambda noisy, *_: torch.zeros(noisy.shape)  # type: ignore[method-assign]
+    found = denoising_loss(model, batch, config, torch.Generator().manual_seed(0))
+    assert not found["flow"].requires_grad
+    assert found["reconstruction"].requires_grad
 
 
 def test_the_flow_may_begin_at_the_raw_depth() -> None:
@@ -180,6 +221,10 @@ def test_gradient_error_sees_steps_not_offsets() -> None:
     step[..., 4:] += 1.0
     # Horizontal steps of 1: one of 7 neighbours, all 4 of the pairs 4 apart; over 4 terms.
     assert gradient_error(step, target, known).item() == pytest.approx((1 / 7 + 1.0) / 4)
+    wild = target.clone()
+    for column, value in ((0, 50.0), (7, -50.0)):
+        wild[..., column], known[..., column] = value, 0.0
+    assert gradient_error(wild, target, known).item() == 0.0
 
 
 @pytest.mark.parametrize("share", [0.0, 1.0])
