@@ -29,8 +29,6 @@ from dkt_ros.alignment.aligner import (
 from dkt_ros.arrays import (
     Array,
     described,
-    float32,
-    invert,
     is_tensor,
     namespace,
     to_host,
@@ -548,19 +546,10 @@ def _thinned(disparity: Array) -> NDArray[np.float32]:
 
 
 def _as_disparity(prediction: Prediction) -> Array:
-    """The prediction's disparity as float32 of its own (H, W); a metric network's 1/depth.
-
-    The latter is NaN where its depth is none, be that NaN, 0, negative or infinite.
-    """
-    depth = prediction.depth
-    answer: Array = prediction.disparity if depth is None else depth
+    """Its disparity; raises DktError where a relative one is not finite."""
     # A copy, lest the estimate change with the network's own memory.
-    disparity = float32(answer, copy=True)
-    if depth is not None:
-        with np.errstate(divide="ignore", invalid="ignore"):
-            invert(disparity)
-        # Whatever else a network says of what it does not know is no far surface.
-        disparity[~((disparity > 0) & (disparity < np.inf))] = np.nan
+    disparity = prediction.as_disparity()
+    if prediction.depth is not None:
         return disparity
     # A sum is not finite where one of its terms is not, and costs a quarter of asking each.
     xp = namespace(disparity)

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from dkt_ros.arrays import Array, described, is_array, to_host
+from dkt_ros.arrays import Array, described, float32, invert, is_array, to_host
 from dkt_ros.errors import DktError
 from dkt_ros.frames import FlushReason, Frame, frames_of
 from dkt_ros.progress import Progress, no_progress
@@ -57,6 +57,20 @@ class Prediction:
             raise DktError(
                 "a prediction holds both or neither of disparity and depth: expected one"
             )
+
+    def as_disparity(self) -> Array:
+        """Disparity as float32 of its own (H, W); of a metric network 1/depth.
+
+        The latter is NaN where its depth is none, be that NaN, 0, negative or infinite.
+        """
+        if self.depth is None:
+            return float32(self.disparity, copy=True)
+        disparity = float32(self.depth, copy=True)
+        with np.errstate(divide="ignore"):
+            invert(disparity)
+        # Whatever a network says of what it does not know is no far surface.
+        disparity[~((disparity > 0) & (disparity < np.inf))] = np.nan
+        return disparity
 
 
 @dataclass(frozen=True)
@@ -128,11 +142,7 @@ class Predictor:
                 on_progress("frame", index, len(frames))
                 if (answer := checked_answer(self.push(frame), frame)) is None:
                     continue
-                if answer.disparity is not None:
-                    disparity[index] = to_host(answer.disparity)
-                else:
-                    with np.errstate(divide="ignore", invalid="ignore"):
-                        disparity[index] = 1.0 / to_host(answer.depth)
+                disparity[index] = to_host(answer.as_disparity())
         finally:
             self.reset()
         on_progress("frame", len(frames), len(frames))

@@ -38,18 +38,20 @@ def pose() -> np.ndarray:
     return matrix
 
 
+def motions() -> list[np.ndarray]:
+    """From a third stream, the SDK's infrared one, into depth's and into colour's."""
+    to_depth = np.eye(4)
+    to_depth[:3, :3] = cv2.Rodrigues(np.array((-0.1, 0.2, 0.03)))[0]
+    to_depth[:3, 3] = 0.01, 0.05, -0.02
+    return [to_depth, pose() @ to_depth]
+
+
 def raw_depth() -> np.ndarray:
     """Metres; a box before a wall, and a hole."""
     depth = np.full((DEPTH.height, DEPTH.width), TABLE, np.float32)
     depth[20:40, 30:60] = BOX
     depth[5:9, 80:90] = np.nan
     return depth
-
-
-def quaternion() -> tuple[float, float, float, float]:
-    angle = float(np.linalg.norm(TURN))
-    x, y, z = np.array(TURN) / angle * np.sin(angle / 2)
-    return float(x), float(y), float(z), float(np.cos(angle / 2))
 
 
 class Bag:
@@ -103,12 +105,19 @@ class Bag:
             roi=region,
         )
 
-    def transform(self, way: tuple[float, ...], turn: tuple[float, ...]) -> Any:
-        x, y, z, w = turn
+    def transform(self, matrix: np.ndarray) -> Any:
+        vector = cv2.Rodrigues(matrix[:3, :3])[0].ravel()
+        angle = float(np.linalg.norm(vector))
+        axis = (float(n) for n in vector / max(angle, 1e-12) * np.sin(angle / 2))
+        way, turn = (float(n) for n in matrix[:3, 3]), (*axis, float(np.cos(angle / 2)))
         return self.make(
             "geometry_msgs/msg/Transform",
-            translation=self.make("geometry_msgs/msg/Vector3", x=way[0], y=way[1], z=way[2]),
-            rotation=self.make("geometry_msgs/msg/Quaternion", x=x, y=y, z=z, w=w),
+            translation=self.make(
+                "geometry_msgs/msg/Vector3", **dict(zip("xyz", way, strict=True))
+            ),
+            rotation=self.make(
+                "geometry_msgs/msg/Quaternion", **dict(zip("xyzw", turn, strict=True))
+            ),
         )
 
 
@@ -139,8 +148,8 @@ def sdk_bag(path: Path, unit_m: float = 0.001, tf: bool = True, frames: int = 3)
             info = bag.info(camera, "Inverse Brown Conrady")
             write(f"{stream[role]}/info/camera_info", 1, info)
         if tf:
-            write(f"{stream['Depth']}/tf/0", 1, bag.transform((0, 0, 0), (0, 0, 0, 1)))
-            write(f"{stream['Color']}/tf/0", 1, bag.transform(WAY, quaternion()))
+            for role, motion in zip(stream, motions(), strict=True):
+                write(f"{stream[role]}/tf/0", 1, bag.transform(motion))
         for index in range(frames):
             stamp = 1_700_000_000 * 10**9 + index * 33_000_000
             image = bag.image(color(index), "rgb8", stamp, "1")
@@ -164,9 +173,8 @@ def sdk_text_bag(path: Path, unit_m: float = 0.001, tf: bool = True, frames: int
 
     with BagWriter(path, storage="sqlite3") as writer:
         sensor, stream = "/device_0/sensor_{}", "/device_0/sensor_{}/{}_0"
-        for number, (role, camera, motion) in enumerate(
-            (("Depth", DEPTH, np.eye(4)), ("Color", COLOR, pose()))
-        ):
+        cameras = zip(("Depth", "Color"), (DEPTH, COLOR), motions(), strict=True)
+        for number, (role, camera, motion) in enumerate(cameras):
             name = stream.format(number, role)
             if role == "Depth":
                 option = f"{sensor.format(number)}/option/Depth_Units/value"
@@ -191,9 +199,15 @@ def sdk_text_bag(path: Path, unit_m: float = 0.001, tf: bool = True, frames: int
     return next(path.glob("*.db3"))
 
 
-def tf_bag(path: Path, frames: int = 3, tf: bool = True) -> Path:
-    """As `ros2 bag record -a` beside a driver that registers nothing."""
+def tf_bag(path: Path, frames: int = 3, tf: bool = True, frame: str = "camera_{}") -> Path:
+    """As `ros2 bag record -a` beside a driver that registers nothing.
+
+    frame: of images, with {} for depth's and colour's own part. An arm moves both cameras: /tf.
+    """
     bag, name = Bag(ros1=False), "/camera/camera"
+    color_frame, depth_frame = (
+        frame.format(f"{kind}_optical_frame") for kind in ("color", "depth")
+    )
     links = [
         ("camera_link", "camera_depth_frame", np.eye(4)),
         ("camera_depth_frame", "camera_depth_optical_frame", optical()),
@@ -202,6 +216,11 @@ def tf_bag(path: Path, frames: int = 3, tf: bool = True) -> Path:
     ]
     with BagWriter(path) as writer:
         if tf:
+            hands = [
+                stamped(bag, "world", f"camera_{kind}_optical_frame", pose() @ optical() @ motion)
+                for kind, motion in zip(("depth", "color"), motions(), strict=True)
+            ]
+            writer.write("/tf", bag.make("tf2_msgs/msg/TFMessage", transforms=hands), 1)
             message = bag.make(
                 "tf2_msgs/msg/TFMessage", transforms=[stamped(bag, *x) for x in links]
             )
@@ -209,15 +228,15 @@ def tf_bag(path: Path, frames: int = 3, tf: bool = True) -> Path:
         for index in range(frames):
             stamp = 1_700_000_000 * 10**9 + index * 33_000_000
             for topic, message in (
-                ("color/camera_info", bag.info(COLOR, "plumb_bob", "camera_color_optical_frame")),
-                ("depth/camera_info", bag.info(DEPTH, "plumb_bob", "camera_depth_optical_frame")),
+                ("color/camera_info", bag.info(COLOR, "plumb_bob", color_frame)),
+                ("depth/camera_info", bag.info(DEPTH, "plumb_bob", depth_frame)),
                 (
                     "color/image_raw",
-                    bag.image(color(index), "rgb8", stamp, "camera_color_optical_frame"),
+                    bag.image(color(index), "rgb8", stamp, color_frame),
                 ),
                 (
                     "depth/image_rect_raw",
-                    bag.image(raw_depth(), "32FC1", stamp, "camera_depth_optical_frame"),
+                    bag.image(raw_depth(), "32FC1", stamp, depth_frame),
                 ),
             ):
                 writer.write(f"{name}/{topic}", message, stamp)
@@ -229,14 +248,15 @@ def extrinsics_bag(path: Path) -> Path:
     tf_bag(path, tf=False)
     beside = path.with_name("beside")
     with Rosbag2Writer(beside, version=9, storage_plugin=StoragePlugin.MCAP) as writer:
-        told = writer.add_connection(
-            "/camera/camera/extrinsics/depth_to_color",
-            "realsense2_camera_msgs/msg/Extrinsics",
-            msgdef="float64[9] rotation\nfloat64[3] translation\n",
-            rihs01="RIHS01_" + "0" * 64,
-        )
-        numbers = np.array([*pose()[:3, :3].T.ravel(), *pose()[:3, 3]], "<f8")
-        writer.write(told, 1, b"\0\1\0\0" + numbers.tobytes())
+        for camera, told in (("above", motions()[1]), ("camera", pose()), ("wrist", motions()[0])):
+            topic = writer.add_connection(
+                f"/camera/{camera}/extrinsics/depth_to_color",
+                "realsense2_camera_msgs/msg/Extrinsics",
+                msgdef="float64[9] rotation\nfloat64[3] translation\n",
+                rihs01="RIHS01_" + "0" * 64,
+            )
+            numbers = np.array([*told[:3, :3].T.ravel(), *told[:3, 3]], "<f8")
+            writer.write(topic, 1, b"\0\1\0\0" + numbers.tobytes())
     next(beside.glob("*.mcap")).rename(path / "a_1.mcap")
     (path / "metadata.yaml").unlink()
     return path
@@ -252,16 +272,11 @@ def optical_back() -> np.ndarray:
 
 
 def stamped(bag: Bag, parent: str, child: str, matrix: np.ndarray) -> Any:
-    vector = cv2.Rodrigues(matrix[:3, :3])[0].ravel()
-    angle = float(np.linalg.norm(vector))
-    axis = vector / max(angle, 1e-12) * np.sin(angle / 2)
-    turn = (*(float(x) for x in axis), float(np.cos(angle / 2)))
-    way = tuple(float(x) for x in matrix[:3, 3])
     return bag.make(
         "geometry_msgs/msg/TransformStamped",
         header=bag.header(1, parent),
         child_frame_id=child,
-        transform=bag.transform(way, turn),
+        transform=bag.transform(matrix),
     )
 
 
@@ -270,7 +285,12 @@ def shots(path: Path, **options: Any) -> tuple[BagSource, list[LabelledFrame]]:
     return source, [item.decode() for item in source.items() if isinstance(item, Pending)]
 
 
-@pytest.mark.parametrize("made", [sdk_bag, sdk_text_bag, tf_bag, extrinsics_bag])
+def slashed_bag(path: Path) -> Path:
+    """Frames are named as in ROS 1, /tf as now."""
+    return tf_bag(path, frame="/camera_{}")
+
+
+@pytest.mark.parametrize("made", [sdk_bag, sdk_text_bag, tf_bag, slashed_bag, extrinsics_bag])
 def test_depth_is_registered_by_what_the_bag_tells(
     tmp_path: Path, made: Callable[[Path], Path]
 ) -> None:
@@ -281,10 +301,12 @@ def test_depth_is_registered_by_what_the_bag_tells(
     frame = found[0].frame
     assert frame.raw_depth is not None
     np.testing.assert_allclose(frame.raw_depth, expected, atol=1e-4)
-    assert frame.frame_id == "camera_color_optical_frame"
+    assert frame.frame_id.lstrip("/") == "camera_color_optical_frame"
     assert frame.intrinsics == COLOR
     assert any("is registered here" in note for note in source.notes)
-    assert not any("frame_id" in note or "P[0]" in note for note in source.notes)
+    noted = any("frame_id" in note for note in source.notes)
+    assert noted == frame.frame_id.startswith("/"), "which tf2 does not know"
+    assert not any("P[0]" in note for note in source.notes)
 
 
 @pytest.mark.parametrize("made", [sdk_bag, sdk_text_bag])
@@ -309,6 +331,11 @@ def test_what_is_missing_is_named(tmp_path: Path, made: Callable[..., Path]) -> 
     with pytest.raises(ProcessingError, match=r"not registered .* nothing tells where") as raised:
         BagSource(made(tmp_path / "a.bag", tf=False), "a", SourceOptions())
     assert raised.value.outcome is Outcome.NO_DEPTH
+
+
+def test_one_frame_for_both_cameras_does_not_tell_where_they_stand(tmp_path: Path) -> None:
+    with pytest.raises(ProcessingError, match=r"not registered .* nothing tells where"):
+        BagSource(tf_bag(tmp_path / "a.bag", frame="camera"), "a", SourceOptions())
 
 
 def test_how_a_command_is_told_of_rectified_images_is_said_of_depth_apart_too(

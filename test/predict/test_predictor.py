@@ -51,6 +51,15 @@ def test_a_video_is_a_stream_of_its_own() -> None:
     assert predictor.count == 0
 
 
+def test_where_a_metric_network_s_video_has_no_depth_it_has_no_disparity() -> None:
+    class Marking(Counting):
+        def push(self, frame: Frame) -> Prediction:
+            return Prediction(frame.rgb, depth=np.array([[np.nan, 0, -1], [np.inf, 2, 4]]))
+
+    (video,) = Marking().video(frames(1))
+    np.testing.assert_array_equal(video, [[np.nan] * 3, [np.nan, 0.5, 0.25]])
+
+
 def test_an_answer_is_either_disparity_or_depth() -> None:
     ones = np.ones((2, 3), np.float32)
     for disparity, depth in ((None, None), (ones, ones)):
