@@ -93,6 +93,15 @@ def test_compressed_encodings_carry_image_transports_headers_and_names(
     )
 
 
+def test_pictures_of_lower_quality_are_smaller(tmp_path: Path, frames: list[LabelledFrame]) -> None:
+    sizes = []
+    for quality in (20, 95):
+        path = tmp_path / str(quality)
+        record(frames, path, RecordingOptions(jpeg_quality=quality))
+        sizes.append(len(read_all(path)[f"{COLOR}/compressed"][0][1].data))
+    assert sizes[0] < sizes[1]
+
+
 def test_float_depth_keeps_metres_and_nan(tmp_path: Path, frames: list[LabelledFrame]) -> None:
     record(frames, tmp_path / "bag", RecordingOptions(depth="32FC1"))
     recorded = read_all(tmp_path / "bag")

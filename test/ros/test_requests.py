@@ -23,7 +23,8 @@ from rosgraph_msgs.msg import Clock
 from dkt_ros.ros.managed_node import ManagedNode
 from dkt_ros.ros.node import DktNode
 from dkt_ros.ros.planner import DktPlanner
-from dkt_ros.ros.requests import CarefulNode
+from dkt_ros.ros.requests import CarefulNode, living_on
+from dkt_ros.ros.sending import RCLError
 
 pytestmark = pytest.mark.ros
 PATIENCE_S = 30.0
@@ -99,3 +100,25 @@ def test_so_is_one_among_several_that_go_together(node: ManagedNode[Any]) -> Non
     result = ask(node, SetParametersAtomically, "set_parameters_atomically", request).result
     assert not result.successful
     assert SAID in result.reason
+
+
+def test_a_timer_s_errors_are_told_but_for_those_of_sending() -> None:
+    told: list[tuple[str, str]] = []
+    raised: list[Exception] = [ValueError("no such place"), MemoryError(), RCLError("not sent")]
+
+    def look() -> None:
+        raise raised[0]
+
+    careful = living_on(look, lambda *said: told.append(said))
+    rclpy.init()
+    try:
+        careful()
+        assert [cause for cause, _ in told] == ["look failed"]
+        assert "ValueError: no such place" in told[0][1]
+        for error in raised[1:]:
+            raised[0] = error
+            with pytest.raises(type(error)):
+                careful()
+        assert len(told) == 1
+    finally:
+        rclpy.shutdown()
