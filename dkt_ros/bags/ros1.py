@@ -74,8 +74,6 @@ class Ros1Converter:
 def _same_layout(msgtype: str, ros1: Typestore, ros2: Typestore) -> bool:
     if msgtype == _HEADER:
         return True
-    if msgtype not in ros2.fielddefs:
-        return False
     here, there = ros1.fielddefs[msgtype][1], ros2.fielddefs[msgtype][1]
     if len(here) != len(there):
         return False

@@ -19,8 +19,8 @@ _STEPS_PER_PIXEL = 16
 """StereoSGBM returns disparities in sixteenths of a pixel."""
 _LENS_BLUR = 0.9
 _WINDOW = 15
-_REFINED, _REFINEMENTS = 9, 1
-"""Window in pixels, and rounds, of the refinement."""
+_REFINED = 9
+"""Window in pixels of the refinement."""
 _SAME_SURFACE = 0.02
 """Relative depth within which two pixels see one surface."""
 _FAINT = 4.0
@@ -113,25 +113,23 @@ def refine(left: np.ndarray, right: np.ndarray, disparity: np.ndarray) -> np.nda
     """Disparities by least squares on the brightness around each pixel.
 
     StereoSGBM's parabola leans towards whole pixels; this (Lucas and Kanade, 1981, along rows)
-    does not. A pixel whose window disagrees by more than a pixel keeps its disparity, negative
-    ones mean "no match" and are kept too. (H,W) float32 each.
+    does not. No disparity moves by more than a pixel; negative ones mean "no match" and are kept.
+    (H,W) float32 each.
     """
     columns = np.broadcast_to(np.arange(left.shape[1], dtype=np.float32), left.shape)
     known = disparity > 0
     found = np.where(known, disparity, 0).astype(np.float32)
     slopes = np.gradient(right, axis=1).astype(np.float32)
-    for _ in range(_REFINEMENTS):
-        # Each pixel's own error would survive a step that is a mean over its window.
-        found = _smooth(found, known)
-        warped = _along_rows(right, columns - found)
-        slope = np.where(known, _along_rows(slopes, columns - found), 0)
-        above = cv2.blur(slope * (warped - left), (_REFINED, _REFINED))
-        below = cv2.blur(slope * slope, (_REFINED, _REFINED))
-        # The right picture at x - d grows with x, hence falls with d, by its slope.
-        step = above / np.maximum(below, 1e-3)
-        moved = found + np.clip(step, -0.5, 0.5)
-        found = np.where(np.abs(moved - disparity) < 1, moved, found).astype(np.float32)
-    return np.where(known, found, disparity).astype(np.float32)
+    # Each pixel's own error would survive a step that is a mean over its window.
+    found = _smooth(found, known)
+    warped = _along_rows(right, columns - found)
+    slope = np.where(known, _along_rows(slopes, columns - found), 0)
+    above = cv2.blur(slope * (warped - left), (_REFINED, _REFINED))
+    below = cv2.blur(slope * slope, (_REFINED, _REFINED))
+    # The right picture at x - d grows with x, hence falls with d, by its slope.
+    step = above / np.maximum(below, 1e-3)
+    moved = found + np.clip(step, -0.5, 0.5)
+    return np.where(known, moved, disparity).astype(np.float32)
 
 
 def _smooth(disparity: np.ndarray, known: np.ndarray) -> np.ndarray:

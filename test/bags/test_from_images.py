@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -58,7 +59,10 @@ def test_patterns_in_one_folder_and_repetition(folder: Path) -> None:
     steps = np.diff([f.frame.stamp_ns for f in frames]) / 1e9
     np.testing.assert_allclose(steps, [0.1, 5.1, 0.1, 5.1, 0.1])
     assert all((known(f.mask) == 1).all() for f in frames)
-    np.testing.assert_array_equal(known(frames[0].truth), known(frames[0].frame.raw_depth))
+    for unit_m in (0.001, 0.002):
+        first = next(read_frames(replace(source, metres_per_unit=unit_m)))
+        assert known(first.truth)[0, 0] == pytest.approx(100 * unit_m)
+        np.testing.assert_array_equal(known(first.truth), known(first.frame.raw_depth))
 
 
 def test_colour_alone_will_do(folder: Path) -> None:
@@ -133,7 +137,7 @@ def test_stamps_pair_with_the_nearest(tmp_path: Path, unit: str) -> None:
     for offset in (0.0, 0.033, 0.2):
         name = unit.format((1305031453.36 + offset) * scale)
         cv2.imwrite(str(tmp_path / f"rgb/{name}.png"), np.zeros((4, 6, 3)))
-    for offset, value in ((0.014, 1000), (0.045, 2000), (0.3, 3000)):
+    for offset, value in ((0.014, 1000), (0.025, 2000), (0.3, 3000)):
         name = unit.format((1305031453.36 + offset) * scale)
         cv2.imwrite(str(tmp_path / f"depth/{name}.png"), np.full((4, 6), value, np.uint16))
     remarks: list[str] = []

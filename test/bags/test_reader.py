@@ -607,12 +607,19 @@ def test_a_damaged_chunk_costs_itself_alone(tmp_path: Path) -> None:
             assert any("1 damaged message" in remark for remark in bag.remarks)
 
 
+def without_index(bag: bytes) -> bytes:
+    """A ROS 1 bag as a recorder that is killed leaves its header."""
+    for name, size in ((b"index_pos=", 8), (b"chunk_count=", 4), (b"conn_count=", 4)):
+        at = bag.index(name) + len(name)
+        bag = bag[:at] + bytes(size) + bag[at + size :]
+    return bag
+
+
 @pytest.mark.parametrize("compression", [None, Rosbag1Writer.CompressionFormat.BZ2])
 def test_ros1_bags_without_an_index_are_read(tmp_path: Path, compression: Any) -> None:
     data = write_ros1(tmp_path / "a.bag", compression).read_bytes()
-    at = data.index(b"index_pos=") + 10
     active = tmp_path / "a.bag.active"
-    active.write_bytes(data[:at] + bytes(8) + data[at + 8 :])
+    active.write_bytes(without_index(data))
     with BagReader(active) as bag:
         assert len(list(bag.messages())) == 6
         assert "has no usable index; found 9 messages" in bag.remarks[0]
@@ -621,6 +628,50 @@ def test_ros1_bags_without_an_index_are_read(tmp_path: Path, compression: Any) -
         fifth_message = list(re.finditer(b"op=\x02", data))[4]
         (tmp_path / "cut.bag").write_bytes(data[: fifth_message.start()])
         assert 0 < count(tmp_path / "cut.bag") < 6
+
+
+def test_a_ros1_index_that_is_not_whole_is_not_believed(tmp_path: Path) -> None:
+    """Its end is cut off, or what it tells of a topic cannot be found: nothing is read twice."""
+    data = write_ros1(tmp_path / "a.bag").read_bytes()
+    at = data.index(b"index_pos=") + 10
+    (index,) = struct.unpack_from("<Q", data, at)
+    nameless = data[:index] + data[index:].replace(b"op=\x07", b"op=\x09", 1)
+    for damaged in (data[:-1], data[:-8], nameless):
+        (tmp_path / "a.bag").write_bytes(damaged)
+        with BagReader(tmp_path / "a.bag") as bag:
+            assert sum(topic.count for topic in bag.topics.values()) == 9
+            assert len(list(bag.messages())) == 6
+            assert "has no usable index; found 9 messages" in bag.remarks[0]
+
+
+def test_of_a_ros1_bag_without_an_index_damage_costs_a_chunk_and_a_cut_what_follows(
+    tmp_path: Path,
+) -> None:
+    random = np.random.default_rng(0)
+    writer = Rosbag1Writer(tmp_path / "a.bag")
+    writer.set_compression(Rosbag1Writer.CompressionFormat.LZ4)
+    writer.chunk_threshold = 400_000
+    with writer:
+        text = writer.add_connection("/text", "std_msgs/msg/String", typestore=ROS1)
+        for time_ns in range(1, 21):
+            message = ROS1.types["std_msgs/msg/String"](data=random.bytes(25_000).hex())
+            writer.write(text, time_ns, ROS1.serialize_ros1(message, text.msgtype))
+    data = without_index((tmp_path / "a.bag").read_bytes())
+    active = tmp_path / "a.bag.active"
+    active.write_bytes(data.replace(b"compression=lz4", b"compression=lzx", 1))
+    with BagReader(active) as bag:
+        held = [message.time_ns for message in bag.messages()]
+        assert held == list(range(held[0], 21))
+        assert 2 < held[0] < 19
+        assert "a damaged chunk is left out" in bag.remarks[0]
+    last = data.rindex(b"compression=lz4")
+    end = data.index(b"op=\x04", last)
+    active.write_bytes(data[: (last + end) // 2])
+    with BagReader(active) as bag:
+        read = [message.time_ns for message in bag.messages()]
+        assert read == list(range(1, read[-1] + 1))
+        assert held[0] < read[-1] < 20
+        assert not any("damaged" in remark for remark in bag.remarks)
 
 
 def encrypted(bag: Path) -> Path:

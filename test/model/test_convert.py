@@ -292,7 +292,8 @@ def test_heads_come_from_the_config_beside_the_file(
     assert config["num_attention_heads"] == heads
     assert config["eps"] == sidecar.get("dit", {}).get("eps", 1e-6)
     convert(files, tmp_path / "out")
-    assert load_checkpoint(tmp_path / "out").transformer.config["num_attention_heads"] == 2
+    given = load_checkpoint(tmp_path / "out").transformer.config
+    assert (given["num_attention_heads"], given["eps"]) == (2, config["eps"])
 
 
 @pytest.mark.parametrize("sidecar", ["{", "[]", '{"dim": 99, "num_heads": 3}', None])
@@ -476,6 +477,25 @@ def test_a_failed_conversion_leaves_the_old_checkpoint(
     with pytest.raises(DktError, match="no space left"):
         convert(files, tmp_path / "new")
     assert not (tmp_path / "new").exists()
+
+
+def test_parts_of_two_checkpoints_are_never_taken_for_one(
+    files: OriginalFiles, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    output = tmp_path / "out"
+    convert(files, output)
+    move = Path.replace
+
+    def killed_halfway(source: Path, target: Path) -> Path:
+        if target == output / "prompt_embeds.safetensors":
+            raise KeyboardInterrupt
+        return move(source, target)
+
+    monkeypatch.setattr(Path, "replace", killed_halfway)
+    with pytest.raises(KeyboardInterrupt):
+        convert(replace(files, lora=None), output)
+    with pytest.raises(DktError, match=r"lacks dkt\.json"):
+        load_checkpoint(output)
 
 
 def test_what_a_killed_conversion_left_goes_with_the_next(

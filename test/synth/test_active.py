@@ -15,7 +15,8 @@ from dkt_ros.synth.camera import camera_matrix
 from dkt_ros.synth.trace import Paths
 
 _SHAPE = (60, 96)
-_MATRIX = camera_matrix(np.radians(60), _SHAPE[1], _SHAPE[0])
+_MATRIX = camera_matrix(np.radians(60), _SHAPE[1], _SHAPE[0]) * [[1.0], [1.1], [1.0]]
+"""Whose pixels are no squares."""
 _LAMP = StructuredLight().baseline
 
 
@@ -95,6 +96,21 @@ def test_tof_mixes_a_frosted_pane_with_what_lies_behind() -> None:
     assert 0.82 < np.nanmedian(glass) < 0.98
 
 
+def test_light_goes_through_tinted_glass_twice() -> None:
+    half = pane(0.6, 1.0)
+    glass = half.beyond > 0
+    for passed, seen in ((0.1, False), (0.4, True)):
+        tinted = replace(
+            half,
+            scatter=np.where(glass, 0.0, half.scatter),
+            mirror=half.mirror * 0,
+            passed=np.where(glass, passed, 1.0),
+            gain=np.where(glass, 0.6 * passed, 0.6),
+        )
+        for raw in (tof(tinted, stray=0.0, bounced=0.0), structured(tinted)):
+            assert (np.isfinite(raw[10:-10, 10:36]).mean() > 0.9) == seen
+
+
 def test_tof_noise_grows_as_light_fades_until_nothing_is_left() -> None:
     spread = [np.nanstd(tof(wall(1.0, scatter=np.full(_SHAPE, s)))) for s in (0.8, 0.2, 0.05)]
     assert spread[0] < 0.5 * spread[1] < 0.4 * spread[2]
@@ -122,10 +138,16 @@ def test_tof_sees_a_dark_mirror_that_faces_it() -> None:
     shiny = wall(1.0, scatter=black, mirror=np.full(_SHAPE, 0.5), rough=smooth)
     assert np.nanmedian(tof(shiny)[8:-8, 8:-8]) == pytest.approx(1.0, abs=0.04)
     assert np.isnan(tof(wall(1.0, scatter=black, rough=smooth))).mean() > 0.95
+    aside = replace(shiny, facing=np.full(_SHAPE, 0.95))
+    assert np.isnan(tof(aside)).mean() > 0.95
+    brushed = tof(replace(aside, rough=np.full(_SHAPE, 0.5)))
+    assert np.nanmedian(brushed[8:-8, 8:-8]) == pytest.approx(1.0, abs=0.04)
 
 
-def test_tof_drops_what_mixes_ranges_that_cancel() -> None:
-    stripes = np.broadcast_to(np.where(np.arange(_SHAPE[1]) % 2, 1.0, 1.9), _SHAPE)
+@pytest.mark.parametrize("other", [1.9, 4.0])
+def test_tof_drops_what_mixes_ranges_that_cancel(other: float) -> None:
+    """At either frequency: 4 m and 1 m are in phase at the second one."""
+    stripes = np.broadcast_to(np.where(np.arange(_SHAPE[1]) % 2, 1.0, other), _SHAPE)
     mixed, clean = wall(stripes, scatter=0.6 * stripes**2), {"stray": 0.0, "bounced": 0.0}
     assert np.isnan(tof(mixed, **clean)[:, 20:-20]).mean() > 0.9
     assert np.isfinite(tof(mixed, coherence=0.0, **clean)[:, 20:-20]).mean() > 0.9
@@ -163,6 +185,8 @@ def test_structured_light_steps_and_has_no_depth_in_the_projectors_shadow() -> N
     # Millimetres blur the steps by a little.
     assert np.abs(disparity - np.rint(disparity)).max() < 0.2
     assert 2 <= len(np.unique(raw[np.isfinite(raw)])) < 12
+    lit[:] = np.arange(_SHAPE[1]) % 4 == 0
+    assert np.isnan(structured(wall(1.5, lit=lit))).all(), "too little of its window is lit"
 
 
 def test_structured_light_measures_within_its_range_and_not_along_a_surface() -> None:

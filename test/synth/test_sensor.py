@@ -7,7 +7,15 @@ import numpy as np
 import pytest
 
 from dkt_ros.synth.camera import camera_matrix
-from dkt_ros.synth.sensor import StereoSensor, level, match, register, sense, stereo_poses
+from dkt_ros.synth.sensor import (
+    StereoSensor,
+    level,
+    match,
+    refine,
+    register,
+    sense,
+    stereo_poses,
+)
 
 _SENSOR = StereoSensor()
 _WIDTH, _HEIGHT = 160, 96
@@ -38,7 +46,7 @@ def test_a_dotted_wall_is_measured(depth: float) -> None:
     raw = sense(*wall(depth), _SENSOR, _COLOUR, _WIDTH, _HEIGHT, np.random.default_rng(0))
     assert raw.shape == (_HEIGHT, _WIDTH)
     assert raw.dtype == np.float32
-    inner = raw[8:-8, 8:-8]
+    inner = raw[8:-8]  # with all that the search needs beside the colour camera's view
     assert np.isfinite(inner).mean() > 0.97
     # An eighth of a pixel of disparity.
     allowed = depth**2 / (_SENSOR.focal * _SENSOR.baseline) / 8
@@ -46,6 +54,25 @@ def test_a_dotted_wall_is_measured(depth: float) -> None:
     assert np.isfinite(raw[:4, 8:-8]).mean() > 0.97, "up to the picture's edge"
     known = raw[np.isfinite(raw)] * 1000
     np.testing.assert_allclose(known, np.rint(known), atol=1e-3)
+
+
+def test_dots_that_saturate_are_measured_too() -> None:
+    left, right = (np.minimum(4 * picture, 255) for picture in wall(0.8))
+    raw = sense(left, right, _SENSOR, _COLOUR, _WIDTH, _HEIGHT, np.random.default_rng(0))
+    assert np.isfinite(raw).mean() > 0.97
+
+
+def test_refining_moves_nothing_by_more_than_a_pixel() -> None:
+    """Neither where two surfaces meet nor where brightness differs and nothing tells by how far."""
+    picture = level(dots((40, 120)))
+    found = np.full(picture.shape, 20, np.float32)
+    found[:, 60:] = 30
+    found[:8] = -1
+    plain = np.broadcast_to(np.linspace(100, 101, 120, dtype=np.float32), picture.shape)
+    for left, right in ((picture, picture), (plain + 30, plain)):
+        moved = refine(left, right, found) - found
+        assert np.abs(moved).max() < 1
+        assert (moved[:8] == 0).all()
 
 
 def test_what_is_out_of_range_is_not_measured() -> None:
@@ -110,13 +137,14 @@ def test_a_plain_patch_is_a_hole() -> None:
 def test_registration_moves_each_pixel_by_its_parallax() -> None:
     disparity = np.full((121, 201), np.nan, np.float32)
     disparity[60, 100] = 40.0
-    disparity[60, 120] = 20.0
-    raw = register(disparity, _SENSOR, _COLOUR, _WIDTH, _HEIGHT)
-    for column, pixels in ((100, 40.0), (120, 20.0)):
+    disparity[110, 120] = 20.0
+    colour = _COLOUR * [[1, 1, 1], [1, 1.2, 1], [1, 1, 1]]
+    raw = register(disparity, _SENSOR, colour, _WIDTH, _HEIGHT)
+    for row, column, pixels in ((60, 100, 40.0), (110, 120, 20.0)):
         z = _SENSOR.focal * _SENSOR.baseline / pixels
         x = (column - 100) / _SENSOR.focal * z - 0.5 * _SENSOR.baseline
-        u = _COLOUR[0, 0] * x / z + _COLOUR[0, 2]
-        v = _COLOUR[1, 2]
+        u = colour[0, 0] * x / z + colour[0, 2]
+        v = colour[1, 1] * (row - 60) / _SENSOR.focal + colour[1, 2]
         found = np.argwhere(np.isclose(raw, round(z, 3)))
         assert len(found) >= 1
         assert np.abs(found - [v, u]).max() <= 1.0

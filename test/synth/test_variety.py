@@ -201,6 +201,12 @@ def test_a_hand_path_looks_at_its_target_even_straight_down() -> None:
     np.testing.assert_allclose(placed(np.array([path.target]), pose), [[0, 0, 0.3]], atol=1e-12)
     swaying = replace(path, sways=(Sway("radius", 0.05, 8.0, 0.0),))
     assert eye_of(swaying.world_to_camera(2))[2] == pytest.approx(0.37)
+    turning = replace(path, roll=0.4, sways=(Sway("pan", 0.2, 8.0, 0.5), Sway("tilt", 0.3, 8.0, 1)))
+    turned = turning.world_to_camera(3)
+    np.testing.assert_allclose(turned[:3, :3] @ turned[:3, :3].T, np.eye(3), atol=1e-12)
+    assert np.linalg.det(turned[:3, :3]) == pytest.approx(1)
+    np.testing.assert_allclose(eye_of(turned), eye_of(pose), atol=1e-12)
+    assert np.abs(turned[2, :3] - pose[2, :3]).max() > 0.05
     rolled = replace(path, elevation=0.5, roll=np.pi).world_to_camera(0)
     up = rolled[:3, :3] @ [0, 0, 1]
     assert up[1] > 0.8
