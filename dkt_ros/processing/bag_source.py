@@ -374,9 +374,7 @@ class _Reading:
                 self._hand_on(message, value)
         has_labels = topics.truth is not None or topics.mask is not None
         patience_ns = _LABEL_PATIENCE_NS if has_labels else -1
-        while self._filed and (
-            len(self._filed) > 1 or message.time_ns - self._filed[0].read_ns > patience_ns
-        ):
+        while self._filed and message.time_ns - self._filed[0].read_ns > patience_ns:
             yield self._pending(self._filed.popleft().observation)
 
     def _hand_on(self, message: RecordedMessage, value: Any) -> None:
