@@ -18,7 +18,7 @@ import cv2
 import numpy as np
 import pytest
 import yaml
-from fixtures.opened_sources import processed
+from fixtures.opened_sources import PINHOLE, processed
 from fixtures.recorded_frames import HEIGHT, START_NS, WIDTH, known, labelled_frames
 from fixtures.told_network import ToldNetwork
 
@@ -99,6 +99,17 @@ def test_the_bag_holds_depth_with_the_recorded_stamps(
     assert figures["network_rel"] < 0.05
     preview = read_preview(tmp_path / "out" / "scene" / "previews" / "0000003.npz")
     assert preview.keys() >= {"color", "raw", "depth", "confidence", "error", "truth", "points"}
+
+
+def test_a_calibration_that_is_given_has_each_frames_stamp(
+    bag: Path, told: ProcessOptions, tmp_path: Path
+) -> None:
+    """Whoever pairs it with the depth finds one for each."""
+    processed(bag, replace(told, source=PINHOLE), tmp_path)
+    found = written(tmp_path / "scene")
+    stamps = [[one.header.stamp for _, one in found[f"/dkt/{t}"]] for t in ("camera_info", "depth")]
+    assert stamps[0] == stamps[1]
+    assert len({stamp.nanosec for stamp in stamps[0]}) == COUNT
 
 
 def test_latched_topics_are_passed_through_latched(
