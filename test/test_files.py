@@ -50,6 +50,41 @@ def test_what_was_there_stays_where_writing_fails(tmp_path: Path) -> None:
     assert os.listdir(tmp_path) == ["file"]
 
 
+def test_nothing_of_what_a_kill_left_half_written_is_in_the_file(tmp_path: Path) -> None:
+    (tmp_path / "file.partial").write_bytes(b"longer than the new one")
+    write_whole(tmp_path / "file", b"new")
+    assert (tmp_path / "file").read_bytes() == b"new"
+    assert os.listdir(tmp_path) == ["file"]
+
+
+def test_all_of_it_is_on_the_disk_before_it_has_its_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fsync, replace = os.fsync, os.replace
+    synced: dict[Path, int] = {}
+
+    def remembered(handle: int) -> None:
+        fsync(handle)
+        synced[Path(f"/proc/self/fd/{handle}").readlink()] = os.fstat(handle).st_size
+
+    def checked(source: Path, target: Path) -> None:
+        for path in (source, *source.rglob("*")):
+            assert synced.pop(path) == path.stat().st_size > 0
+        replace(source, target)
+        if target.is_file():
+            source.write_bytes(b"another process's, which writes the same file next")
+
+    monkeypatch.setattr(os, "fsync", remembered)
+    monkeypatch.setattr(os, "replace", checked)
+    with whole_file(tmp_path / "file") as stream:
+        stream.write(b"small enough to wait in a buffer")
+    assert sorted(os.listdir(tmp_path)) == ["file", "file.partial"], "what is another's stays"
+    with whole_folder(tmp_path / "folder") as fresh:
+        (fresh / "below").mkdir()
+        (fresh / "below" / "a").write_bytes(b"content")
+    assert tmp_path in synced, "the folder's new name is there after a power cut too"
+
+
 def test_a_full_disk_is_named_with_what_to_do(tmp_path: Path) -> None:
     with (
         open("/dev/full", "wb", buffering=0) as full,

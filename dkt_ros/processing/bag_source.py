@@ -372,12 +372,15 @@ class _Reading:
             value = self._read(message)
             if value is not None:
                 self._hand_on(message, value)
-        has_labels = topics.truth is not None or topics.mask is not None
-        patience_ns = _LABEL_PATIENCE_NS if has_labels else -1
-        while self._filed and (
-            len(self._filed) > 1 or message.time_ns - self._filed[0].read_ns > patience_ns
-        ):
+        while self._filed and self._is_complete(self._filed[0]):
             yield self._pending(self._filed.popleft().observation)
+
+    def _is_complete(self, filed: _Filed) -> bool:
+        """Whether its truth and mask are there, where any are, or are waited for no longer."""
+        names = filter(None, (self._topics.truth, self._topics.mask))
+        if all((name, filed.observation.stamp_ns) in self._labels for name in names):
+            return True
+        return abs(self._now_ns - filed.read_ns) > _LABEL_PATIENCE_NS  # a clock may be set back
 
     def _hand_on(self, message: RecordedMessage, value: Any) -> None:
         topics = self._topics

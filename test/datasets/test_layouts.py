@@ -12,6 +12,7 @@ import pytest
 from fixtures import dataset_trees as trees
 from fixtures.dataset_trees import CAMERA_MATRIX, GLASS, HEIGHT, WIDTH, scene, true_depth
 
+from dkt_ros.datasets.dataset import UNSPLIT
 from dkt_ros.datasets.plausibility import normal_angle, suspicions
 from dkt_ros.datasets.registry import open_dataset
 from dkt_ros.datasets.sample import BadFrameError, Sample
@@ -252,6 +253,14 @@ def test_cleargrasp(tmp_path: Path) -> None:
         assert sample.remarks == ()
 
 
+def test_cleargrasps_folder_of_two_splits_names_neither(tmp_path: Path) -> None:
+    both = tmp_path / "cleargrasp-dataset-test-val"
+    trees.cleargrasp_real(both / "d435")
+    trees.cleargrasp_real(both / "real-test" / "d435")
+    found = {clip.name.rpartition("val/")[2]: clip.split for clip in open_dataset(tmp_path)}
+    assert found == {"d435": UNSPLIT, "real-test/d435": "test"}
+
+
 def test_cleargrasp_pictures_of_another_size_scale_the_camera(tmp_path: Path) -> None:
     trees.cleargrasp_real(tmp_path / "d415")
     camera = tmp_path / "d415/camera_intrinsics.yaml"
@@ -297,6 +306,22 @@ def test_transcg(tmp_path: Path) -> None:
         check_scene(sample, tolerance)
         check_glass(sample)
         check_camera(sample)
+
+
+@pytest.mark.parametrize("kind", ["clearpose", "transcg"])
+def test_what_is_done_to_a_frames_camera_is_not_done_to_the_next(kind: str, tmp_path: Path) -> None:
+    """Whoever crops or scales does it in place; the file is read once for all frames."""
+    if kind == "transcg":
+        trees.transcg_tree(tmp_path / kind)
+    else:
+        trees.clearpose_scene(tmp_path / kind)
+    clip = open_dataset(tmp_path / kind)[0]
+    sample, untouched = clip.read(0), clip.read(0)
+    for name in ("camera_matrix", "world_to_camera"):
+        if (matrix := getattr(sample, name)) is not None:
+            expected = getattr(untouched, name).copy()
+            matrix[:] = 0.0
+            np.testing.assert_array_equal(getattr(clip.read(0), name), expected)
 
 
 def test_transcg_without_lists_takes_every_view(tmp_path: Path) -> None:

@@ -107,6 +107,17 @@ def test_labels_kept_as_grey_colour_are_read(tmp_path: Path) -> None:
     np.testing.assert_array_equal(pixels.read_label(tmp_path / "a.png"), label)
 
 
+def test_labels_that_may_be_the_transparency_are_refused(tmp_path: Path) -> None:
+    label = np.random.default_rng(0).integers(0, 2, (8, 9), np.uint8)
+    grey = np.repeat(label[..., None], 3, axis=-1)
+    for name, picture, alpha in (("a.png", np.zeros_like(grey), label), ("b.png", grey, 1 - label)):
+        assert cv2.imwrite(str(tmp_path / name), np.dstack([picture, 255 * alpha]))
+        with pytest.raises(DktError, match=rf"{name}: is transparent in part"):
+            pixels.read_label(tmp_path / name)
+    assert cv2.imwrite(str(tmp_path / "c.png"), np.dstack([grey, np.full_like(label, 255)]))
+    np.testing.assert_array_equal(pixels.read_label(tmp_path / "c.png"), label)
+
+
 @pytest.mark.parametrize("name", ["a.jpg", "named.png"])
 def test_masks_kept_as_jpeg_are_refused(tmp_path: Path, name: str) -> None:
     """Around each edge it would have objects, some of them of metal."""
@@ -144,5 +155,12 @@ def test_normals_are_turned_towards_the_camera_by_their_ray() -> None:
     turned = pixels.facing_camera(normal, wide)
     np.testing.assert_array_equal(turned[5, 0], normal[5, 0])  # 0.95 * -3.95 + 0.31 < 0
     np.testing.assert_array_equal(turned[5, 79], -normal[5, 79])
+    down = np.zeros_like(normal)
+    down[..., 1], down[..., 2] = 0.99, 0.05
+    high = CAMERA_MATRIX.copy()
+    high[1, 1] = 10.0
+    turned = pixels.facing_camera(down, high)
+    np.testing.assert_array_equal(turned[:22], down[:22])  # 0.99 * -0.25 + 0.05 < 0
+    np.testing.assert_array_equal(turned[24:], -down[24:])
     np.testing.assert_array_equal(pixels.facing_camera(normal, None), -normal)
     np.testing.assert_array_equal(pixels.facing_camera(-normal, None), -normal)

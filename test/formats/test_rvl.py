@@ -46,7 +46,9 @@ def test_what_was_packed_comes_back(image: npt.NDArray[np.uint16]) -> None:
         (THEIRS[:-4], "cut short"),
         (THEIRS[:8], "cut short"),
         (THEIRS[:8] + bytes(12), "a run of 0"),
-        (THEIRS[:8] + b"\xff" * 12, "more than 32 bits|cut short"),
+        (THEIRS[:8] + b"\xff" * 12, "cut short"),
+        (THEIRS[:8] + b"\xff" * 4 + b"\xf7\xff\xff\xff", "more than 32 bits"),
+        (rvl.encode(np.arange(1, 20, dtype=np.uint16)[None])[:-4], "lacks .* of its numbers"),
         (THEIRS[:4] + b"\x01\0\0\0" + THEIRS[8:], "at pixel"),
     ],
 )

@@ -8,6 +8,7 @@ import tarfile
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -18,6 +19,7 @@ from dkt_ros.formats.transphy3d import (
     SequenceFrame,
     decode_frame,
     encode_frame,
+    fine_step,
     read_sequence,
     write_sequence,
 )
@@ -33,6 +35,7 @@ def make_frame(index: int = 0, seed: int = 0) -> SequenceFrame:
     raw = np.round(depth, 3)
     raw[10:20, 10:20] = np.nan
     raw[20, 20] = 70.0
+    depth[5, 5] = 1e-5  # less than half a step, and known all the same
     normal = random.normal(size=(height, width, 3)).astype(np.float32)
     normal /= np.linalg.norm(normal, axis=-1, keepdims=True)
     normal[0, 0] = 0.0
@@ -67,10 +70,22 @@ def test_round_trip(tmp_path: Path) -> None:
         raw = np.where(raw < 65, raw, np.nan)
         np.testing.assert_allclose(found.raw_depth, raw, atol=6e-4)
         np.testing.assert_allclose(found.normal, np.asarray(given.normal), atol=0.012)
+        lengths = np.linalg.norm(found.normal, axis=-1)
+        assert lengths[0, 0] == 0.0
+        np.testing.assert_allclose(lengths.ravel()[1:], 1.0, atol=1e-6)
         np.testing.assert_allclose(found.camera_matrix, _K, atol=1e-9)
         assert found.world_to_camera is not None
         np.testing.assert_array_equal(found.world_to_camera, np.asarray(given.world_to_camera))
         assert found.depth.dtype == found.raw_depth.dtype == np.float32
+
+
+def test_a_reading_far_away_coarsens_none_of_the_near_ones() -> None:
+    raw = np.linspace(0.3, 0.8, 32 * 48, dtype=np.float32).reshape(32, 48)
+    raw[0, 0] = 200.0
+    given = replace(make_frame(), raw_depth=raw, raw_step_m=fine_step(raw))
+    found = decode_frame(encode_frame(given, "s"), "here").raw_depth
+    assert found is not None
+    np.testing.assert_allclose(found[1:], raw[1:], atol=5.1e-4)
 
 
 def test_a_camera_whose_place_nobody_knows_has_none() -> None:
@@ -116,9 +131,11 @@ def test_own_members_are_optional() -> None:
 )
 def test_a_truncated_member_is_named(name: str) -> None:
     members = encode_frame(make_frame(), "s")
-    members[name] = members[name][: len(members[name]) // 2]
-    with pytest.raises(DktError, match=f"here: {name}"):
-        decode_frame(members, "here")
+    whole = members[name]
+    for end in (len(whole) // 2, -9):  # decoders do not miss the last chunk
+        members[name] = whole[:end]
+        with pytest.raises(DktError, match=f"here: {name}"):
+            decode_frame(members, "here")
 
 
 def test_a_missing_member_is_named() -> None:
@@ -135,6 +152,10 @@ def test_another_size_is_refused() -> None:
     members["depth.png"] = encode_frame(small, "s")["depth.png"]
     with pytest.raises(DktError, match=r"depth\.png is 8x8, expected 32x48"):
         decode_frame(members, "here")
+    for name in ("mask", "instance", "raw_depth"):
+        other: dict[str, Any] = {name: np.ones((8, 8), np.uint8)}
+        with pytest.raises(DktError, match=f"{name} is 8x8, expected 32x48"):
+            encode_frame(replace(make_frame(), **other), "s")
 
 
 @pytest.mark.parametrize("max_depth", [0, -1, None, "far"])
@@ -168,6 +189,16 @@ def test_a_tar_cut_within_a_header_is_not_taken_for_a_short_one(tmp_path: Path) 
         second = next(info for info in tar if info.name.startswith("s_00000001"))
     path.write_bytes(path.read_bytes()[: second.offset + 100])
     with pytest.raises(DktError, match=r"a\.tar: damaged or cut short"):
+        read_sequence(path)
+
+
+def test_a_member_that_occurs_twice_is_named(tmp_path: Path) -> None:
+    """As tar --append leaves it: which of the two is meant?"""
+    path = tmp_path / "a.tar"
+    write_sequence(path, "s", [make_frame()])
+    with tarfile.open(path, "a") as tar:
+        tar.addfile(tarfile.TarInfo("s_00000000.depth.json"))
+    with pytest.raises(DktError, match=r"a\.tar: member s_00000000\.depth\.json occurs twice"):
         read_sequence(path)
 
 

@@ -125,6 +125,22 @@ def test_masks_that_are_no_labels_cost_themselves_and_are_told(
         assert f"{topic}: {says}" in shot.unusable["mask"]
 
 
+@pytest.mark.parametrize("late_ns", [-3 * PERIOD_NS // 2, 7 * PERIOD_NS // 2])
+def test_truth_that_is_recorded_beside_its_frame_is_its(tmp_path: Path, late_ns: int) -> None:
+    """What makes it may take longer than a camera's period."""
+    encoder = MessageEncoder(typestore(), "camera", color="raw", depth="32FC1")
+
+    def beside(role: str, message: Any, index: int) -> Edited | None:
+        if role != "info":
+            return None
+        stamp = START_NS + index * PERIOD_NS
+        truth = encoder.depth_image(np.full((32, 48), 1.0 + index, np.float32), stamp)
+        return [("/truth/depth", truth, stamp + late_ns), (role, message, stamp)]
+
+    found = shots(opened(make_bag(tmp_path / "bag", beside)))
+    assert [known(shot.truth)[0, 0] for shot in found] == [1.0 + index for index in range(COUNT)]
+
+
 def test_truth_and_masks_of_another_size_are_told_and_not_looked_at(tmp_path: Path) -> None:
     encoder = MessageEncoder(typestore(), "camera", color="raw", depth="32FC1")
 
@@ -153,6 +169,20 @@ def test_integers_of_the_truth_have_the_unit_of_raw_depth(tmp_path: Path) -> Non
     raw = known(frame.frame.raw_depth)
     read = np.isfinite(raw)
     np.testing.assert_allclose(raw[read], truth[read], atol=2e-3)
+
+
+def test_what_an_earlier_run_made_of_it_is_not_passed_through(tmp_path: Path) -> None:
+    """It would stand beside what is made now, on the same topic."""
+
+    def beside(role: str, message: Any, index: int) -> Edited | None:
+        time_ns = START_NS + index * PERIOD_NS
+        more = [(topic, message, time_ns) for topic in ("/dkt/depth", "/other/dkt/depth")]
+        return [(role, message, time_ns), *more] if role == "depth" else None
+
+    source = opened(make_bag(tmp_path / "bag", beside), replace(NONE, pass_through=True))
+    passed = {item.topic for item in source.items() if isinstance(item, PassedMessage)}
+    assert "/other/dkt/depth" in passed
+    assert "/dkt/depth" not in passed
 
 
 def test_topics_are_passed_through(bag: Path) -> None:

@@ -122,12 +122,20 @@ def test_frames_that_are_missing(outputs: dict[str, Path]) -> None:
     assert one.why == []
 
 
-def test_nothing_to_compare_is_not_within_the_limits(bag: Path, tmp_path: Path) -> None:
+def test_nothing_to_compare_is_not_within_the_limits(
+    outputs: dict[str, Path], bag: Path, tmp_path: Path
+) -> None:
     for name, limits in (("near", ["--max-depth", "0.7"]), ("far", ["--min-depth", "0.7"])):
         flags = ["--depth", "network", *limits, "--output", str(tmp_path / name)]
         assert main(["process", str(bag), *TOLD, *flags]) == 0
     (one,) = compare(tmp_path / "near", tmp_path / "far", Limits(max_lost=1))
     assert one.why == ["no pixel is known in both"]
+    (one,) = compare(outputs["network"], tmp_path / "near", Limits())
+    known = [np.isfinite(depth_of(f / "scene")) for f in (outputs["network"], tmp_path / "near")]
+    kept = known[1].sum((1, 2)) / known[0].sum((1, 2))
+    assert 0.1 < kept.mean() < 0.9
+    assert one.lost == pytest.approx(1 - kept.mean())
+    assert one.why == [f"{one.lost:.1%} of A's pixels are unknown in B"]
 
 
 def test_errors_are_those_of_the_frames_in_which_both_have_one(

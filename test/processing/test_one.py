@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import json
+import math
 import os
 import pickle
 import re
@@ -17,7 +18,7 @@ import cv2
 import numpy as np
 import pytest
 import yaml
-from fixtures.opened_sources import processed
+from fixtures.opened_sources import PINHOLE, processed
 from fixtures.recorded_frames import HEIGHT, START_NS, WIDTH, known, labelled_frames
 from fixtures.told_network import ToldNetwork
 
@@ -25,7 +26,7 @@ from dkt_ros.bags.reader import BagReader
 from dkt_ros.bags.recording import LabelledFrame, RecordingOptions, record
 from dkt_ros.errors import DktError
 from dkt_ros.estimator import EstimatorConfig, load_estimator
-from dkt_ros.files import only_process
+from dkt_ros.files import StorageError, only_process
 from dkt_ros.formats.exr import read_exr_plane
 from dkt_ros.fusion.config import FusionConfig
 from dkt_ros.fusion.network import INFO_FILE
@@ -33,6 +34,7 @@ from dkt_ros.fusion.weights import default_weights
 from dkt_ros.geometry import to_millimetres
 from dkt_ros.model.checkpoint import default_checkpoint
 from dkt_ros.predict.options import PredictorOptions
+from dkt_ros.processing.api import process
 from dkt_ros.processing.formats import FILE_FORMATS
 from dkt_ros.processing.messages import typestore
 from dkt_ros.processing.one import discard
@@ -97,6 +99,17 @@ def test_the_bag_holds_depth_with_the_recorded_stamps(
     assert figures["network_rel"] < 0.05
     preview = read_preview(tmp_path / "out" / "scene" / "previews" / "0000003.npz")
     assert preview.keys() >= {"color", "raw", "depth", "confidence", "error", "truth", "points"}
+
+
+def test_a_calibration_that_is_given_has_each_frames_stamp(
+    bag: Path, told: ProcessOptions, tmp_path: Path
+) -> None:
+    """Whoever pairs it with the depth finds one for each."""
+    processed(bag, replace(told, source=PINHOLE), tmp_path)
+    found = written(tmp_path / "scene")
+    stamps = [[one.header.stamp for _, one in found[f"/dkt/{t}"]] for t in ("camera_info", "depth")]
+    assert stamps[0] == stamps[1]
+    assert len({stamp.nanosec for stamp in stamps[0]}) == COUNT
 
 
 def test_latched_topics_are_passed_through_latched(
@@ -212,14 +225,79 @@ def test_an_interrupted_run_goes_on_to_the_same_bits(
         processed(bag, options, tmp_path / "out", interrupt)
     assert not (tmp_path / "out" / "scene").exists()
     assert (tmp_path / "out" / "scene.partial" / "state.json").exists()
+    state = tmp_path / "out" / "scene.partial" / "state.json"
+    state.write_text(json.dumps(json.loads(state.read_text()) | {"elapsed_s": 1000.0}))
     summary = processed(bag, options, tmp_path / "out")
     assert (summary["resumed_at_frame"], summary["answered"]) == (4, COUNT)
+    assert summary["elapsed_s"] > 1000.0, "the first run's time counts too"
     assert depths(tmp_path / "out" / "scene") == depths(tmp_path / "whole" / "scene")
+    previews = (sorted(tmp_path.glob(f"{out}/scene/previews/*")) for out in ("out", "whole"))
+    of_both = [[(one.name, one.read_bytes()) for one in files] for files in previews]
+    assert of_both[0] == of_both[1] != []
     timed = {"timings_s": None}
     mine, whole = lines(tmp_path / "out" / "scene"), lines(tmp_path / "whole" / "scene")
     assert [one | timed for one in mine] == [one | timed for one in whole]
     names = {path.name for path in (tmp_path / "out" / "scene").iterdir()}
     assert names == {"bag", "frames.jsonl", "previews", "summary.json"}
+
+
+def test_what_lies_behind_a_gap_is_a_stream_of_its_own(
+    told: ProcessOptions, tmp_path: Path
+) -> None:
+    def later(labelled: LabelledFrame) -> LabelledFrame:
+        stamp_ns = labelled.frame.stamp_ns + 10_000_000_000
+        return replace(labelled, frame=replace(labelled.frame, stamp_ns=stamp_ns))
+
+    frames = labelled_frames(4)
+    behind = list(map(later, frames[2:]))
+    record([*frames[:2], *behind], tmp_path / "both", RecordingOptions(color="raw", depth="32FC1"))
+    record(behind, tmp_path / "alone", RecordingOptions(color="raw", depth="32FC1"))
+    # As the command has it: the recording's reader looks for gaps, the estimator does not.
+    config = EstimatorConfig(max_gap_s=math.inf)
+    options = replace(told, estimator=config)
+    goes_on = replace(options, source=SourceOptions(max_gap_s=60.0))
+    processed(tmp_path / "alone", options, tmp_path / "out")
+    processed(tmp_path / "both", options, tmp_path / "out")
+    processed(tmp_path / "both", goes_on, tmp_path / "on")
+    alone = depths(tmp_path / "out" / "alone")
+    assert depths(tmp_path / "out" / "both")[2:] == alone
+    assert depths(tmp_path / "on" / "both")[2:] != alone
+    estimator = load_estimator(told.predictor, config)
+    found = [one.depth.tobytes() for one in process(tmp_path / "both", estimator=estimator)]
+    assert found == depths(tmp_path / "out" / "both")
+
+
+def test_what_a_run_counts_on_is_on_the_disk_before(
+    bag: Path, told: ProcessOptions, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A power cut leaves what was synced: as far as the state tells, and all of what is whole."""
+    fsync, replace_file = os.fsync, os.replace
+    synced: dict[int, int] = {}
+    states: list[int] = []
+
+    def remembered(handle: int) -> None:
+        fsync(handle)
+        status = os.fstat(handle)
+        synced[status.st_ino] = status.st_size
+
+    def checked(source: Path, target: Path) -> None:
+        ended = target == tmp_path / "scene"
+        if ended or target.name == "state.json":
+            folder = source if ended else source.parent
+            saved = {} if ended else json.loads(source.read_text())
+            for file in folder.rglob("*"):
+                status = file.stat()
+                least = saved.get("figures_bytes") if file.name == "frames.jsonl" else None
+                if file.is_file() and file.name not in ("state.json", "state.json.partial"):
+                    whole = status.st_size if least is None else least
+                    assert synced.get(status.st_ino, -1) >= whole > 0, file
+            states.append(saved.get("frames", COUNT))
+        replace_file(source, target)
+
+    monkeypatch.setattr(os, "fsync", remembered)
+    monkeypatch.setattr(os, "replace", checked)
+    processed(bag, replace(told, files=("png",), part_frames=3), tmp_path)
+    assert states == [3, 6, COUNT]
 
 
 def test_a_slow_network_loses_minutes_at_most(
@@ -301,8 +379,52 @@ def test_a_run_killed_at_its_end_goes_on(
     assert not (tmp_path / "scene" / "bag.parts").exists()
 
 
-def test_what_cannot_be_gone_on_from_is_begun_anew(
+def test_an_output_that_cannot_get_its_name_is_kept_for_the_next_run(
     bag: Path, told: ProcessOptions, tmp_path: Path
+) -> None:
+    replace_file = os.replace
+
+    def fail(source: Path, target: Path) -> None:
+        if target == tmp_path / "scene":
+            raise OSError(errno.EIO, "Input/output error")
+        replace_file(source, target)
+
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(os, "replace", fail)
+        with pytest.raises(ProcessingError, match="cannot be written") as error:
+            processed(bag, told, tmp_path)
+    assert error.value.outcome is Outcome.NOT_WRITTEN
+    assert processed(bag, told, tmp_path)["already_there"]
+    assert len(depths(tmp_path / "scene")) == COUNT
+
+
+def test_what_is_left_of_a_discarded_output_is_no_output(
+    bag: Path, told: ProcessOptions, tmp_path: Path
+) -> None:
+    def fail(folder: Path) -> None:
+        (folder / "frames.jsonl").unlink()
+        raise OSError(errno.EIO, "Input/output error")
+
+    processed(bag, told, tmp_path)
+    shutil.copytree(tmp_path / "scene", tmp_path / "scene.partial")  # a run of something else
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(shutil, "rmtree", fail)
+        with pytest.raises(StorageError):
+            discard(tmp_path / "scene")
+    discard(tmp_path / "scene")
+    assert list(tmp_path.iterdir()) == []
+    processed(bag, told, tmp_path)
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(shutil, "rmtree", fail)
+        with pytest.raises(StorageError):
+            discard(tmp_path / "scene")
+    assert "already_there" not in processed(bag, told, tmp_path)
+    assert len(lines(tmp_path / "scene")) == COUNT
+
+
+@pytest.mark.parametrize("of", ["somebody else", "another code"])
+def test_what_cannot_be_gone_on_from_is_begun_anew(
+    of: str, bag: Path, told: ProcessOptions, tmp_path: Path
 ) -> None:
     options = replace(told, part_frames=3)
     with pytest.MonkeyPatch.context() as patched:
@@ -310,7 +432,13 @@ def test_what_cannot_be_gone_on_from_is_begun_anew(
         with pytest.raises(KeyboardInterrupt):
             processed(bag, options, tmp_path)
     (memory,) = (tmp_path / "scene.partial").glob("state-*.pickle")
-    memory.write_bytes(pickle.dumps(Code(tmp_path / "ran")))
+    if of == "another code":  # of a version that did not tell
+        state = tmp_path / "scene.partial" / "state.json"
+        content = json.loads(state.read_text())
+        del content["same"]["code_state"]
+        state.write_text(json.dumps(content))
+    else:
+        memory.write_bytes(pickle.dumps(Code(tmp_path / "ran")))
     assert processed(bag, options, tmp_path)["resumed_at_frame"] is None
     assert len(depths(tmp_path / "scene")) == COUNT
     assert not (tmp_path / "ran").exists(), "somebody else's pickle was read"

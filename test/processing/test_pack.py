@@ -194,7 +194,7 @@ def test_what_looks_wrong_is_told(scenes: Path, tmp_path: Path) -> None:
 
 def test_unrelated_pictures_are_clips_of_their_own(tmp_path: Path) -> None:
     cleargrasp_real(tmp_path / "real", frames=2)
-    packed(tmp_path / "real", tmp_path / "out")
+    packed(tmp_path / "real", tmp_path / "out", replace(NONE, max_gap_s=1000.0))
     assert indices(tmp_path / "out") == [[0], [1]]
     originals = next(iter(open_dataset(tmp_path / "real")))
     for index, (frame,) in enumerate(clips(tmp_path / "out")):
@@ -202,6 +202,24 @@ def test_unrelated_pictures_are_clips_of_their_own(tmp_path: Path) -> None:
         np.testing.assert_array_equal(frame.rgb, sample.rgb)
         np.testing.assert_allclose(frame.depth, sample.depth, atol=1e-4, equal_nan=True)
         np.testing.assert_array_equal(known(frame.mask), known(sample.mask))
+
+
+def test_pictures_of_another_size_begin_a_clip(tmp_path: Path) -> None:
+    frames = [*labelled_frames(2), *labelled_frames(4, width=2 * WIDTH, height=2 * HEIGHT)[2:]]
+    video = [
+        SequenceFrame(
+            rgb=one.frame.rgb,
+            depth=known(one.truth),
+            camera_matrix=one.frame.intrinsics.matrix,
+            world_to_camera=None,
+            raw_depth=one.frame.raw_depth,
+            index=index,
+        )
+        for index, one in enumerate(frames)
+    ]
+    write_sequence(tmp_path / "data" / "video.tar", "video", video)
+    packed(tmp_path / "data", tmp_path / "out")
+    assert indices(tmp_path / "out") == [[0, 1], [2, 3]]
 
 
 def test_smaller_pictures_keep_their_shape_and_values(bag: Path, tmp_path: Path) -> None:
