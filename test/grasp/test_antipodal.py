@@ -301,6 +301,25 @@ def test_a_roof_leans_away_from_the_fingers() -> None:
     assert found.refused["sides lean away from the fingers"] > 100
 
 
+@pytest.mark.parametrize("mirrored", [False, True])
+def test_one_side_that_leans_is_enough_to_slip(mirrored: bool) -> None:
+    """Steep on one side, a roof on the other, and as long as the picture."""
+    x = np.tile(0.6 * (np.arange(320) - CAMERA.cx) / 300.0, (240, 1))
+    depth = np.where(x > -0.02, np.minimum(0.6, 0.56 + 1.2 * np.maximum(x, 0)), 0.6).astype(np.float32)
+    found = plan_grasps(Scene(depth[:, ::-1] if mirrored else depth, CAMERA))
+    assert not found.grasps
+    assert found.refused["sides lean away from the fingers"] > 100
+
+
+def test_open_fingers_have_their_clearance_on_both_sides() -> None:
+    scene = Scene(depth_of([BOX], VIEWS[0]), CAMERA)
+    least = [
+        min(g.width for g in plan_grasps(scene, Gripper(max_width=0.15, clearance=each)).grasps)
+        for each in (0.004, 0.024)
+    ]
+    assert least[1] - least[0] == pytest.approx(2 * 0.02, abs=0.006)  # two cells
+
+
 def test_memory_does_not_grow_with_the_samples() -> None:
     scene = Scene(depth_of([BOX], VIEWS[1]), CAMERA)
     peaks, found = [], []
