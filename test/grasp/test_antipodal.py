@@ -305,7 +305,8 @@ def test_a_roof_leans_away_from_the_fingers() -> None:
 def test_one_side_that_leans_is_enough_to_slip(mirrored: bool) -> None:
     """Steep on one side, a roof on the other, and as long as the picture."""
     x = np.tile(0.6 * (np.arange(320) - CAMERA.cx) / 300.0, (240, 1))
-    depth = np.where(x > -0.02, np.minimum(0.6, 0.56 + 1.2 * np.maximum(x, 0)), 0.6).astype(np.float32)
+    roof = np.minimum(0.6, 0.56 + 1.2 * np.maximum(x, 0))
+    depth = np.where(x > -0.02, roof, 0.6).astype(np.float32)
     found = plan_grasps(Scene(depth[:, ::-1] if mirrored else depth, CAMERA))
     assert not found.grasps
     assert found.refused["sides lean away from the fingers"] > 100
