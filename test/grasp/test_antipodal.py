@@ -234,6 +234,16 @@ def test_fingers_stay_out_of_what_a_round_thing_hides_of_itself(tilt: float, rad
         assert np.linalg.norm(fingers - [0, 0, radius], axis=-1).min() > radius - 1e-3
 
 
+def test_nothing_is_trusted_where_nothing_was_seen() -> None:
+    """Also under a ball, past which a low camera sees the table."""
+    depth = depth_of([Ball(0.0, 0.0, 0.035)], view(1.2))
+    table = find_table(backproject(depth, CAMERA))
+    assert table is not None
+    found = height_map(Scene(depth, CAMERA), table, 0.002, 0.1, 0.012)
+    assert found is not None
+    np.testing.assert_array_equal(found.trust > 0, np.isfinite(found.height))
+
+
 def test_a_stray_point_far_away_makes_no_large_map() -> None:
     """Above the horizon, where it seems to stand on the table's plane; a wall does the same."""
     seen = view(1.2)
@@ -477,6 +487,13 @@ def test_where_up_is_told_no_wall_is_a_table() -> None:
     found = plan_grasps(Scene(depth, CAMERA, up=seen.rotation @ [0.0, 0.0, 1.0]))
     assert found.table is not None
     assert (seen.rotation.T @ found.table.normal)[2] > 0.98
+
+
+def test_where_up_is_told_a_ceiling_is_no_table() -> None:
+    points = backproject(depth_of([], VIEWS[0]), CAMERA)
+    up = np.array([0.0, 0.0, -1.0])  # the camera looks down
+    assert find_table(points, up=up) is not None
+    assert find_table(points, up=-up) is None
 
 
 def test_a_table_with_outliers_is_found_to_a_millimetre() -> None:
