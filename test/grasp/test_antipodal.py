@@ -382,6 +382,8 @@ def test_without_table_or_object_the_reason_is_said() -> None:
     rough = np.random.default_rng(0).uniform(0.3, 1.0, (240, 320)).astype(np.float32)
     assert "no table" in plan_grasps(Scene(rough, CAMERA)).problem
     assert "nothing stands over the table by 0.012 m" in plan([], VIEWS[0]).problem
+    elsewhere = Scene(depth_of([BOX], VIEWS[0]), CAMERA, target=np.zeros((240, 320), bool))
+    assert plan_grasps(elsewhere).problem.endswith("by 0.012 m where to look")
 
 
 def test_arrays_of_another_size_are_refused() -> None:
