@@ -201,6 +201,7 @@ def test_rows_that_failed_where_there_is_no_raw_depth_are_told_too(tmp_path: Pat
     assert [note for note in report.notes if "alone" in note] == [
         "means over 2 of 3 videos alone: theirs"
     ]
+    assert list(dict.fromkeys(result.video for result in report.results)) == ["a", "b", "c"]
 
 
 def test_videos_of_one_frame_and_normals_of_nothing_are_as_good_as_none(tmp_path: Path) -> None:
