@@ -53,7 +53,7 @@ def test_python_evaluation_and_node_agree(mode: str) -> None:
     node = SharedNetwork().build(NodeParameters(**chosen)).estimator  # type: ignore[arg-type]
     nodes = [node.push(frame) for frame in frames]
     model = PredictorModel("dkt", load_predictor(PredictorOptions(**chosen)))  # type: ignore[arg-type]
-    judged = model.depths(Video("v", rgb, truth, raw=raw), truth, MAIN_ALIGNMENTS, (0.1, 10.0))
+    judged = model.depths(Video("v", rgb, truth, raw=raw), truth, MAIN_ALIGNMENTS)
 
     assert all(estimate is not None for estimate in ours)
     for one, other, third in zip(ours, nodes, judged["fused"].depth, strict=True):

@@ -14,7 +14,6 @@ from dkt_ros.bench.scenes import TableScene
 from dkt_ros.errors import DktError
 from dkt_ros.evaluation.models import FROM_FILES, DepthModel
 from dkt_ros.evaluation.predictions import PredictedDepth
-from dkt_ros.evaluation.videos import DEFAULT_RANGE
 from dkt_ros.geometry import nearest_fill
 
 METHODS = ("raw", "fill", "network", "fused", "careful", "truth")
@@ -55,7 +54,7 @@ def depths(
     alignments = sorted({NETWORKS[name][0] for name in rows})
     networks = sum(not isinstance(model, PredictedDepth) for model in models)
     for model in models:
-        told = model.depths(video, video.truth, alignments, DEFAULT_RANGE)
+        told = model.depths(video, video.truth, alignments)
         for one in told.values():
             if why := one.problems.get(len(video) - 1):
                 raise DktError(f"{scene.name}-{scene.material}: {why}")

@@ -112,7 +112,7 @@ def evaluate_video(
     whole_name = ""
     for model in methods.models:
         try:
-            depths = model.depths(video, judge.truth, methods.alignments, depth_range)
+            depths = model.depths(video, judge.truth, methods.alignments)
         except DktError as error:
             skipped.add(f"{video.name}, {model.name}", str(error))
             continue

@@ -27,7 +27,7 @@ _PERIOD_NS = 100_000_000
 
 @dataclass(frozen=True)
 class Curve:
-    """Mean relative error of each answer, over all pixels; NaN where no scale fits.
+    """Mean relative error of each answer, over its known pixels; NaN where no scale fits.
 
     length: of the run. frames: places of the answers in it.
     """
@@ -74,11 +74,7 @@ def long_runs(
             answer = predictor.push(replace(frames[index], stamp_ns=place * _PERIOD_NS))
             if answer is None:
                 continue
-            if answer.disparity is not None:
-                disparity = to_host(answer.disparity)
-            else:
-                with np.errstate(divide="ignore", invalid="ignore"):
-                    disparity = np.nan_to_num(1.0 / to_host(answer.depth), posinf=0.0)
+            disparity = to_host(answer.as_disparity())
             truth = video.truth[index]
             counts = is_reading(truth) & (truth >= low) & (truth <= high)
             at.append(place)
@@ -119,4 +115,4 @@ def _error(disparity: np.ndarray, truth: np.ndarray, depth_range: tuple[float, f
     except ValueError:
         return float("nan")
     depth = disparity_to_metric(disparity, scale, shift, depth_range)
-    return float(np.mean(np.abs(depth - truth) / truth))
+    return float(np.nanmean(np.abs(depth - truth) / truth))

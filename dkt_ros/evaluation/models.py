@@ -64,7 +64,6 @@ class DepthModel(Protocol):
         video: Video,
         truth: np.ndarray,
         alignments: Sequence[str],
-        depth_range: tuple[float, float],
     ) -> dict[str, Depths]:
         """Depth for each alignment.
 
@@ -91,7 +90,6 @@ class PredictorModel:
         video: Video,
         truth: np.ndarray,
         alignments: Sequence[str],
-        depth_range: tuple[float, float],
     ) -> dict[str, Depths]:
         """See DepthModel. One pass of the network serves all alignments where it sees the same."""
         frames = camera_frames(video)
@@ -113,7 +111,7 @@ class PredictorModel:
         if "video" in alignments:
             if in_one_go:
                 disparity = self.predictor.video(frames)
-            found = {"video": Depths(aligned_to_truth(disparity, truth, depth_range)), **found}
+            found = {"video": Depths(aligned_to_truth(disparity, truth)), **found}
         return found
 
     def _watched(
@@ -165,9 +163,7 @@ def newest_frames(
     return disparities, found
 
 
-def aligned_to_truth(
-    disparity: np.ndarray, truth: np.ndarray, depth_range: tuple[float, float]
-) -> np.ndarray:
+def aligned_to_truth(disparity: np.ndarray, truth: np.ndarray) -> np.ndarray:
     """(T,H,W) disparity -> metres by one scale and shift per video, least squares to the truth.
 
     NaN stays NaN. Raises DktError where no line can be fitted.
@@ -176,7 +172,7 @@ def aligned_to_truth(
         scale, shift = fit_disparity(disparity, truth)
     except ValueError as error:
         raise DktError(f"no scale and shift: {error}") from error
-    return disparity_to_metric(disparity, scale, shift, depth_range)
+    return disparity_to_metric(disparity, scale, shift)
 
 
 def camera_frames(video: Video) -> list[Frame]:

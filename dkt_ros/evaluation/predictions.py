@@ -63,7 +63,6 @@ class PredictedDepth:
         video: Video,
         truth: np.ndarray,
         alignments: Sequence[str],
-        depth_range: tuple[float, float],
     ) -> dict[str, Depths]:
         """See DepthModel. Raises DktError where the video has no folder, or one without depth."""
         if video.clip is None:

@@ -292,6 +292,10 @@ def test_of_an_orbit_all_frames_are_seen_and_the_last_is_planned_in(tmp_path: Pa
     found = depths(scene, ["fused"], [Model()])["fused"]
     assert seen == [3]
     np.testing.assert_allclose(found.depth, depth_of([BOX], view(0.6, 0.45), CAMERA), atol=2e-4)
+    careful = depths(scene, ["careful"], [Model()])["careful"]
+    for told, least in ((found, 0.0), (careful, 0.5)):
+        assert told.confidence is not None
+        assert told.min_confidence == least
     tried = try_grasp(scene, "fused", found)
     assert tried.record.result == "held"
 

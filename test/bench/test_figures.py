@@ -44,6 +44,50 @@ def test_a_summary_counts_by_material_pairs_scenes_and_sorts_by_error() -> None:
     assert "+0.75, 0.25" in text
 
 
+def test_a_scene_s_materials_are_pairs_of_their_own_and_the_truth_is_told_last() -> None:
+    """Fused depth wins twice on glass and loses once on what is diffuse."""
+    held = {
+        ("transparent", "s1"): ("held", "missed"),
+        ("transparent", "s2"): ("held", "missed"),
+        ("transparent", "s3"): ("held", "held"),
+        ("diffuse", "s1"): ("missed", "held"),
+        ("diffuse", "s2"): ("held", "held"),
+    }
+    records = [
+        Record(scene, material, method, result)
+        for (material, scene), ends in held.items()
+        for method, result in zip(("truth", "fused", "raw"), ("held", *ends), strict=True)
+    ]
+    summary = summarise(records)
+    assert list(summary["methods"]) == ["fused", "raw", "truth"]
+    paired = summary["paired"]["fused - raw"]
+    counts = {
+        group: (pair["pairs"], pair["only_first"], pair["only_second"])
+        for group, pair in paired.items()
+    }
+    assert counts == {"transparent": (3, 2, 0), "diffuse": (2, 0, 1), "all": (5, 2, 1)}
+
+
+def test_depth_on_the_objects_is_told_in_millimetres_and_shares() -> None:
+    records = [
+        Record("s", "diffuse", "raw", result, error_m=error, known=known, bad=bad)
+        for result, error, known, bad in (
+            ("held", 0.002, 1.0, 0.0),
+            ("slipped", 0.004, 0.8, 0.1),
+            ("slipped", 0.02, 0.3, 0.5),
+            ("no grasp found", None, 0.3, 0.4),
+        )
+    ]
+    summary = summarise(records)
+    figures = summary["methods"]["raw"]["all"]
+    assert figures["error_m"] == 0.004, "the median of what there is"
+    assert (figures["known"], figures["bad"]) == pytest.approx((0.6, 0.25))
+    limits = [(part["from_m"], part["attempts"]) for part in summary["by_error"]]
+    assert limits == [(0.002, 1), (0.004, 1), (0.016, 1)], "each begins a bin"
+    (row,) = [line for line in format_table(summary).splitlines() if "| raw | diffuse |" in line]
+    assert row.endswith("| 4.0 | 0.60 | 0.25 |")
+
+
 def test_kinds_of_object_and_errors_are_told_of_each_method() -> None:
     records = [
         Record("s1", "diffuse", "raw", "held", "mug", error_m=0.001),

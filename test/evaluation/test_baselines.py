@@ -16,26 +16,27 @@ def table(height: int = 40, width: int = 60) -> np.ndarray:
 
 
 def test_raw_keeps_readings_and_marks_the_rest_unknown() -> None:
-    result = baselines.raw(np.array([[1.0, 0.0, np.nan, np.inf]]))
+    result = baselines.BASELINES["raw"](np.array([[1.0, 0.0, np.nan, np.inf]]))
     np.testing.assert_array_equal(result, [[1.0, np.nan, np.nan, np.nan]])
 
 
 def test_nearest_fill_takes_the_nearest_reading() -> None:
     depth = np.full((5, 7), np.nan)
     depth[2, 0], depth[2, 6] = 1.0, 2.0
-    filled = nearest_fill(depth)
+    filled = baselines.BASELINES["nearest fill"](depth)
     np.testing.assert_array_equal(filled[2], [1, 1, 1, filled[2, 3], 2, 2, 2])
     assert filled[2, 3] in (1.0, 2.0)
     assert (filled[:, 0] == 1.0).all()
 
 
-def test_plane_ignores_a_third_of_outliers() -> None:
+def test_plane_ignores_two_fifths_of_outliers() -> None:
     truth = table()
     depth = truth.copy()
     depth[:, :10] *= 0.7
-    depth[:, 40:50] = np.nan
+    depth[:, 50:] *= 1.5
+    depth[:20, 40:50], depth[20:, 40:50] = np.nan, 0.0
     depth[5:15, 20:30] *= 1.4
-    np.testing.assert_allclose(baselines.fit_plane(depth), truth, rtol=1e-3)
+    np.testing.assert_allclose(baselines.BASELINES["plane"](depth), truth, rtol=1e-3)
 
 
 def test_plane_has_no_depth_past_its_horizon() -> None:
@@ -51,7 +52,7 @@ def test_plane_fill_changes_holes_only() -> None:
     depth = table()
     depth[10:20, 10:20] = np.nan
     depth[30, 30] = 9.0
-    filled = baselines.plane_fill(depth)
+    filled = baselines.BASELINES["plane fill"](depth)
     assert filled[30, 30] == 9.0
     np.testing.assert_allclose(filled[10:20, 10:20], table()[10:20, 10:20], rtol=1e-3)
 
@@ -60,7 +61,7 @@ def test_telea_continues_a_plane_into_a_small_hole() -> None:
     truth = table()
     depth = truth.copy()
     depth[18:22, 28:32] = np.nan
-    filled = baselines.telea_fill(depth)
+    filled = baselines.BASELINES["Telea"](depth)
     np.testing.assert_allclose(filled[18:22, 28:32], truth[18:22, 28:32], rtol=0.03)
     kept = np.isfinite(depth)
     np.testing.assert_array_equal(filled[kept], depth[kept])
@@ -101,3 +102,11 @@ def test_telea_between_two_depths_stays_between_them() -> None:
     assert (hole[:, 0] > hole[:, 2]).all()
     same = baselines.telea_fill(np.where(np.isnan(depth), np.nan, 1.25))
     np.testing.assert_allclose(same, 1.25, rtol=1e-4)
+
+
+def test_telea_tells_far_depth_apart_though_something_is_near() -> None:
+    truth = np.repeat(np.linspace(8.0, 9.0, 9)[None], 9, axis=0)
+    depth = truth.copy()
+    depth[0, 0] = 0.2
+    depth[5:7, 5:7] = np.nan
+    np.testing.assert_allclose(baselines.telea_fill(depth)[5:7, 5:7], truth[5:7, 5:7], rtol=0.01)

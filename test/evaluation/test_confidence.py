@@ -38,6 +38,16 @@ def test_a_confidence_that_says_nothing_loses_what_the_best_order_gains() -> Non
     assert ece(found) == pytest.approx(0.0, abs=1e-9), "half of them are within, as it says"
 
 
+def test_errors_that_are_trusted_most_cost_by_the_shares_that_they_are_of_what_is_kept() -> None:
+    """A fiftieth is wrong: of what is kept it is 1, 1/2 ... 1/49, and in the best order nothing.
+
+    Of the whole it is 1/50 in either.
+    """
+    wrong = ERROR < 0.02
+    found = confidence_errors(wrong.astype(float), 1 - ERROR, 0.5)
+    assert found.ause == pytest.approx(sum(1 / k for k in range(1, 50)) / 50, rel=1e-2)
+
+
 def test_calibration_is_told_bin_by_bin() -> None:
     """A tenth says 0.05, nine tenths 0.95; of either half is right."""
     confidence = np.repeat([0.05, 0.95], [100, 900])
@@ -50,6 +60,8 @@ def test_calibration_is_told_bin_by_bin() -> None:
     # What is certain belongs to the last bin.
     sure = confidence_errors(np.array([0.0, 1.0]), np.array([1.0, 1.0]), 0.1)
     assert sure.bin_within == (0.0,) * 9 + (0.5,)
+    tenth = confidence_errors(np.array([0.0, 1.0]), np.array([0.01, 0.09]), 0.1)
+    assert tenth.bin_confidence == pytest.approx((0.05,) + (0.0,) * 9)
 
 
 def test_frames_that_err_to_either_side_are_calibrated_together() -> None:

@@ -83,6 +83,8 @@ def test_tae_counts_only_where_the_truth_is_known() -> None:
 
 def test_frames_passed_over_are_no_neighbours() -> None:
     video = table_with_glass(3)
+    assert video.world_to_camera is not None
+    video.world_to_camera[1, 2, 3] = 0.5  # away for a moment
     depth = video.truth.copy()
     depth[1] = np.nan
     depth[2] *= 1.25
@@ -119,9 +121,11 @@ def test_what_a_video_lacks_is_not_made_up() -> None:
 def test_predictions_are_clipped_into_the_range_and_truth_outside_does_not_count() -> None:
     video = wall()
     video.truth[:, :, :10] = 20.0
-    figures = Judge(video, (0.3, 4.0)).depth(np.full(SHAPE, 100.0, np.float32))["all"]
+    trust = np.full(SHAPE, 0.5, np.float32)
+    figures = Judge(video, (0.3, 4.0)).depth(np.full(SHAPE, 100.0, np.float32), trust, 0.1)["all"]
     assert figures.rel == pytest.approx(1.0)
     assert figures.rmse_m == pytest.approx(2.0)
+    assert figures.rel_by_decile == pytest.approx([1.0] * 10)
 
 
 def test_the_range_includes_its_ends() -> None:

@@ -62,10 +62,27 @@ def test_a_moving_run_goes_forth_and_back_as_a_camera_would() -> None:
 def test_truth_outside_of_the_range_does_not_count() -> None:
     video = table_with_glass(frames=1)
     right = oracle(video)
-    video.truth[:, :10] = 20.0
+    video.truth[:, :10], video.truth[:, 10:14] = 20.0, 0.05
     assert long_runs(Told(right), video, 3, RANGE)["standing"].rel == pytest.approx(
         (0, 0, 0), abs=1e-5
     )
+
+
+class Metric(Told):
+    """Tells metres, and nothing of the first rows, in one of many ways."""
+
+    def push(self, frame: Frame) -> Prediction | None:
+        answer = super().push(frame)
+        assert answer is not None
+        depth = 1 / np.asarray(answer.disparity)
+        depth[:6] = np.array([np.nan, 0.0, np.inf, -1.0, np.nan, 0.0])[:, None]
+        return Prediction(answer.rgb, depth=depth.astype(np.float32))
+
+
+def test_what_a_metric_network_tells_nothing_of_does_not_count() -> None:
+    video = table_with_glass(frames=2)
+    for curve in long_runs(Metric(oracle(video)), video, 3, RANGE).values():
+        assert curve.rel == pytest.approx((0, 0, 0), abs=1e-5)
 
 
 def test_one_that_drifts_is_worse_at_the_end_and_begins_each_run_anew() -> None:

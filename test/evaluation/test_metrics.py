@@ -33,16 +33,19 @@ def test_errors_of_four_pixels() -> None:
 def test_delta_is_symmetric_and_strict() -> None:
     truth = np.array([[1.0, 1.0]])
     assert frame_errors(np.array([[0.8, 1.25]]), truth).delta_125 == 0.0
-    assert frame_errors(np.array([[0.81, 1.24]]), truth).delta_125 == 1.0
+    for field, below in (("delta_105", 1.049), ("delta_110", 1.099), ("delta_125", 1.249)):
+        near, off = (np.array([[1 / ratio, ratio]]) for ratio in (below, below + 0.002))
+        assert getattr(frame_errors(near, truth), field) == 1.0
+        assert getattr(frame_errors(off, truth), field) == 0.0
 
 
 def test_mask_unknown_truth_and_missing_prediction() -> None:
-    truth = np.array([[1.0, np.nan, 0.0, 2.0, 2.0]])
-    predicted = np.array([[2.0, 1.0, 1.0, np.nan, 9.0]])
-    mask = np.array([[True, True, True, True, False]])
+    truth = np.array([[1.0, np.nan, 0.0, 2.0, 2.0, 2.0, 2.0]])
+    predicted = np.array([[2.0, 1.0, 1.0, np.nan, 0.0, -1.0, 9.0]])
+    mask = np.array([[True, True, True, True, True, True, False]])
     errors = frame_errors(predicted, truth, mask)
     assert errors.rel == 1.0
-    assert errors.coverage == 0.5
+    assert errors.coverage == 0.25
 
 
 def test_nothing_to_compare() -> None:
@@ -96,8 +99,10 @@ def test_alignment_leaves_out_zero_disparity_as_published() -> None:
 
 
 def test_constant_disparity_cannot_be_aligned() -> None:
-    with pytest.raises(ValueError, match="cannot align"):
-        fit_disparity(np.ones((1, 4)), np.ones((1, 4)))
+    truth = np.array([[1.0, 2.0, 3.0, 4.0, 5.0, 6.0, 7.0]])
+    for value in (1.0, 0.1):  # the mean of seven of the second is none of them
+        with pytest.raises(ValueError, match="cannot align"):
+            fit_disparity(np.full(truth.shape, value), truth)
 
 
 def test_inversion_is_clipped() -> None:

@@ -82,8 +82,10 @@ def test_a_share_is_of_smaller_angles_only_and_opposite_is_180_degrees() -> None
     truth = np.array([[[0.0, 0.0, -1.0]]])
     assert frame_normal_errors(-truth, truth).mean_deg == pytest.approx(180.0)
     assert frame_normal_errors(truth, truth).mean_deg == 0.0
-    assert frame_normal_errors(tilted(22.6)[None, None], truth).within_2250 == 0.0
-    assert frame_normal_errors(tilted(22.4)[None, None], truth).within_2250 == 1.0
+    for field, degrees in (("within_1125", 11.25), ("within_2250", 22.5), ("within_3000", 30.0)):
+        for beyond, share in ((0.1, 0.0), (-0.1, 1.0)):
+            errors = frame_normal_errors(tilted(degrees + beyond)[None, None], truth)
+            assert getattr(errors, field) == share
 
 
 def test_length_does_not_matter_and_unknown_does_not_count() -> None:

@@ -195,12 +195,14 @@ def test_rows_that_failed_where_there_is_no_raw_depth_are_told_too(tmp_path: Pat
                 raise DktError("no")
             return {FROM_FILES: Depths(truth)}
 
-    reader = VideoReader(open_dataset(tmp_path), with_normals=False)
+    reader = VideoReader(open_dataset(tmp_path), max_frames=1, with_normals=False)
     methods = Methods([exact(plane), Files()], ("video", "online"), with_normals=False)
     report = evaluate_set(reader, methods, (0.1, 10.0))
     assert [note for note in report.notes if "alone" in note] == [
         "means over 2 of 3 videos alone: theirs"
     ]
+    assert list(dict.fromkeys(result.video for result in report.results)) == ["a", "b", "c"]
+    assert (report.frames, report.left_out) == ({"a": 1, "b": 1, "c": 1}, 3)
 
 
 def test_videos_of_one_frame_and_normals_of_nothing_are_as_good_as_none(tmp_path: Path) -> None:

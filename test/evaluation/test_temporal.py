@@ -67,6 +67,30 @@ def test_pixels_are_compared_where_they_fall() -> None:
     assert found == pytest.approx((0.4 / 1.6 + 0.4 / 2.0) / 2)
 
 
+def test_a_turning_camera_is_accounted_for() -> None:
+    # Rolled by 90 degrees and 0.2 m aside: (0.2, 0, 2) in the first camera is (0.2, 0.2, 2) in the
+    # second, one pixel below the centre; 1.6 m there are (0.16, 0.04, 1.6) here.
+    rolled = np.array([[0.0, -1, 0, 0.2], [1, 0, 0, 0], [0, 0, 1, 0], [0, 0, 0, 1]])
+    first, second = wall(np.nan), wall(np.nan)
+    first[3, 5], second[4, 5] = 2.0, 1.6
+    elsewhere = np.array([[0.0, 0, 1, 3], [0, 1, 0, -1], [-1, 0, 0, 2], [0, 0, 0, 1]])
+    for world in (HERE, elsewhere):
+        found = tae([first, second], K, [world, rolled @ world])
+        assert found == pytest.approx((0.4 / 1.6 + 0.4 / 2.0) / 2)
+
+
+@pytest.mark.parametrize("side", ["left", "right", "top", "bottom"])
+def test_what_falls_beside_the_picture_is_on_no_other_side_of_it(side: str) -> None:
+    # The camera moves by 2 pixels of what is 2 m away.
+    away = {"left": (-0.4, 0), "right": (0.4, 0), "top": (0, -0.4), "bottom": (0, 0.4)}[side]
+    moved = np.eye(4)
+    moved[:2, 3] = away
+    first, second = wall(np.nan), np.full(SHAPE, 9.0, np.float32)
+    rim = {"left": np.s_[:, 0], "right": np.s_[:, -1], "top": np.s_[0], "bottom": np.s_[-1]}[side]
+    first[rim], second[rim] = 2.0, np.nan
+    assert np.isnan(tae([first, second], K, [HERE, moved]))
+
+
 def test_what_is_hidden_does_not_count() -> None:
     source, target = wall(np.nan), wall(np.nan)
     # Both fall on column 3: 2 pixels left at 2 m, 1 pixel left at 4 m.

@@ -234,6 +234,16 @@ def test_fingers_stay_out_of_what_a_round_thing_hides_of_itself(tilt: float, rad
         assert np.linalg.norm(fingers - [0, 0, radius], axis=-1).min() > radius - 1e-3
 
 
+def test_nothing_is_trusted_where_nothing_was_seen() -> None:
+    """Also under a ball, past which a low camera sees the table."""
+    depth = depth_of([Ball(0.0, 0.0, 0.035)], view(1.2))
+    table = find_table(backproject(depth, CAMERA))
+    assert table is not None
+    found = height_map(Scene(depth, CAMERA), table, 0.002, 0.1, 0.012)
+    assert found is not None
+    np.testing.assert_array_equal(found.trust > 0, np.isfinite(found.height))
+
+
 def test_a_stray_point_far_away_makes_no_large_map() -> None:
     """Above the horizon, where it seems to stand on the table's plane; a wall does the same."""
     seen = view(1.2)
@@ -301,6 +311,26 @@ def test_a_roof_leans_away_from_the_fingers() -> None:
     assert found.refused["sides lean away from the fingers"] > 100
 
 
+@pytest.mark.parametrize("mirrored", [False, True])
+def test_one_side_that_leans_is_enough_to_slip(mirrored: bool) -> None:
+    """Steep on one side, a roof on the other, and as long as the picture."""
+    x = np.tile(0.6 * (np.arange(320) - CAMERA.cx) / 300.0, (240, 1))
+    roof = np.minimum(0.6, 0.56 + 1.2 * np.maximum(x, 0))
+    depth = np.where(x > -0.02, roof, 0.6).astype(np.float32)
+    found = plan_grasps(Scene(depth[:, ::-1] if mirrored else depth, CAMERA))
+    assert not found.grasps
+    assert found.refused["sides lean away from the fingers"] > 100
+
+
+def test_open_fingers_have_their_clearance_on_both_sides() -> None:
+    scene = Scene(depth_of([BOX], VIEWS[0]), CAMERA)
+    least = [
+        min(g.width for g in plan_grasps(scene, Gripper(max_width=0.15, clearance=each)).grasps)
+        for each in (0.004, 0.024)
+    ]
+    assert least[1] - least[0] == pytest.approx(2 * 0.02, abs=0.006)  # two cells
+
+
 def test_memory_does_not_grow_with_the_samples() -> None:
     scene = Scene(depth_of([BOX], VIEWS[1]), CAMERA)
     peaks, found = [], []
@@ -352,6 +382,8 @@ def test_without_table_or_object_the_reason_is_said() -> None:
     rough = np.random.default_rng(0).uniform(0.3, 1.0, (240, 320)).astype(np.float32)
     assert "no table" in plan_grasps(Scene(rough, CAMERA)).problem
     assert "nothing stands over the table by 0.012 m" in plan([], VIEWS[0]).problem
+    elsewhere = Scene(depth_of([BOX], VIEWS[0]), CAMERA, target=np.zeros((240, 320), bool))
+    assert plan_grasps(elsewhere).problem.endswith("by 0.012 m where to look")
 
 
 def test_arrays_of_another_size_are_refused() -> None:
@@ -457,6 +489,13 @@ def test_where_up_is_told_no_wall_is_a_table() -> None:
     found = plan_grasps(Scene(depth, CAMERA, up=seen.rotation @ [0.0, 0.0, 1.0]))
     assert found.table is not None
     assert (seen.rotation.T @ found.table.normal)[2] > 0.98
+
+
+def test_where_up_is_told_a_ceiling_is_no_table() -> None:
+    points = backproject(depth_of([], VIEWS[0]), CAMERA)
+    up = np.array([0.0, 0.0, -1.0])  # the camera looks down
+    assert find_table(points, up=up) is not None
+    assert find_table(points, up=-up) is None
 
 
 def test_a_table_with_outliers_is_found_to_a_millimetre() -> None:

@@ -141,11 +141,14 @@ def test_many_who_ask_at_once_are_all_answered(rig: RedRig, kind: str) -> None:
 
 @pytest.mark.parametrize("broke", ["epoch", "size"])
 def test_frames_of_before_a_break_are_not_fused_with_those_after(broke: str) -> None:
-    """Time runs back, as where a bag begins anew, or the camera's resolution changes."""
+    """Time runs back, as where a bag begins anew, or the camera's resolution changes.
 
-    def result(epoch: int, rows: int, depth: float, state: AlignmentState) -> Any:
+    What is seen is as it was.
+    """
+
+    def result(epoch: int, rows: int, state: AlignmentState) -> Any:
         estimate = SimpleNamespace(
-            depth=np.full((rows, 3), depth, np.float32),
+            depth=np.full((rows, 3), 2.0, np.float32),
             confidence=np.ones((rows, 3), np.float32),
             alignment=SimpleNamespace(state=state),
             frame=CAMERA,
@@ -154,11 +157,11 @@ def test_frames_of_before_a_break_are_not_fused_with_those_after(broke: str) -> 
         return SimpleNamespace(observation=SimpleNamespace(epoch=epoch), estimate=estimate)
 
     found = Capture(3, 0.0, RegionOfInterest(), None)
-    found.add(result(0, 2, 1.0, AlignmentState.HELD))
+    found.add(result(0, 2, AlignmentState.HELD))
     after = (1, 2) if broke == "epoch" else (0, 4)
     for _ in range(2):
-        found.add(result(*after, 2.0, AlignmentState.OK))
-    assert [depth.max() for depth in found.depths] == [2.0, 2.0]
+        found.add(result(*after, AlignmentState.OK))
+    assert [depth.shape for depth in found.depths] == [(after[1], 3)] * 2
     assert len(found.confidences) == 2
     assert found.worst is not None
     assert found.worst.alignment.state is AlignmentState.OK
@@ -454,6 +457,16 @@ def test_the_trust_in_what_was_dropped_is_not_told() -> None:
     found.add(frame(TABLE * np.float32(2)))
     assert found.worst is not None
     assert found.worst.alignment.state is AlignmentState.OK
+
+
+def test_the_least_trusted_of_what_is_fused_is_told() -> None:
+    held, right = AlignmentState.HELD, AlignmentState.OK
+    for states in ((held, right), (right, held), (right, held, right)):
+        found = Capture(5, 0.0, RegionOfInterest(), None)
+        for state in states:
+            found.add(frame(TABLE, state=state))
+        assert found.worst is not None
+        assert found.worst.alignment.state is held
 
 
 @pytest.mark.parametrize("cause", sorted(REMEDIES))

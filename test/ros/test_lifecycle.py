@@ -281,6 +281,26 @@ def test_what_hangs_after_a_failed_activation_is_waited_for_before_another(
     assert node._pipeline is not first
 
 
+@pytest.mark.parametrize("kind", ["node", "planner"])
+def test_a_deactivation_that_fails_leaves_an_active_node_that_says_so(
+    request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch, kind: str
+) -> None:
+    """By its publishers and its bond, which managers heed; it can be asked for again."""
+    node: Any = request.getfixturevalue(kind)
+    made = bonds(monkeypatch)
+    assert node.trigger_configure() == SUCCESS
+    assert node.trigger_activate() == SUCCESS
+    with monkeypatch.context() as patched:
+        patched.setattr(node, "halt", Stuck(node.halt, "it will not end"))
+        assert node.trigger_deactivate() == FAILURE
+    assert state(node) == "active"
+    assert node._transition_error == "cannot deactivate: it will not end"
+    assert made[0].said == ["start"]
+    assert all(publisher.is_activated for publisher in node._managed_entities)
+    assert node.trigger_deactivate() == SUCCESS
+    assert made[0].said == ["start", "broken", "shutdown"]
+
+
 @pytest.mark.parametrize("from_active", [True, False])
 def test_shutting_down_takes_all_down_though_some_of_it_fails(
     node: DktNode, workshop: Workshop, monkeypatch: pytest.MonkeyPatch, from_active: bool
