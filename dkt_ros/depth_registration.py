@@ -133,13 +133,14 @@ class DepthRegistration:
         metres = depth[rows, columns]
         first, last = (self._moved(self._ends[rows + by, columns + by], metres) for by in (0, 1))
         ahead = np.minimum(first[:, 2], last[:, 2]) > _NEAREST_M
+        if self._reach < np.inf:
+            for ends in (first, last):
+                ahead &= np.hypot(ends[:, 0], ends[:, 1]) <= self._reach * ends[:, 2]
         first, last = first[ahead], last[ahead]
         one, other = self._other.pixels(first), self._other.pixels(last)
         low, high = np.ceil(np.minimum(one, other)), np.ceil(np.maximum(one, other))
         seen = (high > 0).all(axis=1) & (low < (camera.width, camera.height)).all(axis=1)
         seen &= (high - low <= _LARGEST_PX).all(axis=1)
-        for ends in (first, last):
-            seen &= np.hypot(ends[:, 0], ends[:, 1]) <= self._reach * ends[:, 2]
         low = low[seen].astype(np.intp) + _LARGEST_PX
         spans = high[seen].astype(np.intp) + _LARGEST_PX - low
         away = 0.5 * (first[seen, 2] + last[seen, 2])

@@ -547,7 +547,6 @@ def _thinned(disparity: Array) -> NDArray[np.float32]:
 
 def _as_disparity(prediction: Prediction) -> Array:
     """Its disparity; raises DktError where a relative one is not finite."""
-    # A copy, lest the estimate change with the network's own memory.
     disparity = prediction.as_disparity()
     if prediction.depth is not None:
         return disparity

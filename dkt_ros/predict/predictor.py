@@ -59,9 +59,10 @@ class Prediction:
             )
 
     def as_disparity(self) -> Array:
-        """Disparity as float32 of its own (H, W); of a metric network 1/depth.
+        """Disparity (H, W) as float32; of a metric network 1/depth.
 
         The latter is NaN where its depth is none, be that NaN, 0, negative or infinite.
+        A copy, lest what is made of it change with the network's own memory.
         """
         if self.depth is None:
             return float32(self.disparity, copy=True)

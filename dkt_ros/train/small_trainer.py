@@ -142,6 +142,10 @@ class SmallTrainer(abc.ABC):
         Raises DktError where the loss is not finite; the state on disk stays as it was.
         """
 
+    def computing(self) -> AbstractContextManager[None]:
+        """Within it layers compute in what the configuration says."""
+        return torch.autocast("cpu", torch.bfloat16, enabled=self.config.bfloat16)
+
     @abc.abstractmethod
     def export(self, folder: Path) -> None:
         """Fills an empty folder with the averaged weights."""

@@ -64,7 +64,7 @@ class RefinerTrainer(SmallTrainer):
         """See SmallTrainer."""
         config = self.config
         *inputs, target = batch_of(self._samples())
-        with torch.autocast("cpu", torch.bfloat16, enabled=config.bfloat16):
+        with self.computing():
             refined = self.model(*inputs)
         parts = losses(refined, target, config.loss)
         return self.learn(parts, rate_factor(self.step, config), self.step)

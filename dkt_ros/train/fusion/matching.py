@@ -61,7 +61,7 @@ class MatcherTrainer(SmallTrainer):
         inputs, belongs = zip(*(self._pool[int(number)] for number in numbers), strict=True)
         x = _varied(torch.stack(inputs).float(), rng)
         target = torch.tensor(belongs, dtype=torch.float32)
-        with torch.autocast("cpu", torch.bfloat16, enabled=config.bfloat16):
+        with self.computing():
             answer = self.model(x.contiguous(memory_format=torch.channels_last)).float()
         wanted = (1 - _SURE) + (2 * _SURE - 1) * target
         losses = {"belongs": binary_cross_entropy_with_logits(answer, wanted)}

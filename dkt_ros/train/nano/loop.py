@@ -61,7 +61,7 @@ class NanoTrainer(SmallTrainer):
         if self.step == config.vae_steps > 0:
             self._measure_latents()
             self._keep_teacher(self.model.state_dict())
-        with torch.autocast("cpu", torch.bfloat16, enabled=config.bfloat16):
+        with self.computing():
             if self.step < config.vae_steps:
                 losses = vae_loss(self.model, tensors, config)
             elif self.step < config.vae_steps + config.encoder_steps:
