@@ -8,7 +8,9 @@ held straight is one value too, which is why one between is a filling only where
 
 A filter that fills holes from beside them draws a reading along the row until there is another: the
 same to the bit for many pixels, going on what is before it and jumping at its end. A sensor has a
-hole beside each jump, its shadow, and what is rendered jumps at both ends of a thing alike.
+hole beside each jump, its shadow, and what is rendered jumps at both ends of a thing alike. A
+sensor of coarse steps (Kinect, Xtion, Astra) has such runs everywhere, so where holes are left
+those at jumps have to be commoner than elsewhere.
 """
 
 from __future__ import annotations
@@ -52,6 +54,9 @@ _UNEVEN = 0.008
 """Relative second difference between a run and those above and below it."""
 _RUNS_SHARE = 0.003
 """Of the pixels, at least, in runs that jump at one end; of sensors a tenth of that."""
+_HOLES, _AS_ELSEWHERE = 0.02, 1.0
+"""Of the pixels, unknown; share of the jumps that have a run, for that of other readings in runs.
+Of sensors mostly up to 0.6, where 20 pixels beside each hole were filled mostly 2 and more."""
 _NOISE_M, _NOISY = 0.0011, 0.03
 """Second difference along columns beyond that of whole millimetres, and share of the readings with
 more where a sensor measured: three times that of what is rendered."""
@@ -140,7 +145,12 @@ def without_runs(raw: Float32) -> tuple[Float32, float]:
     if width < 4 * _RUN_PX or len(rows) == 0:
         return raw, 0.0
     _, _, length, before, after, _ = _runs(raw, some)
-    if length[before | after].sum() < _RUNS_SHARE * len(some) * width or not is_noisy(raw):
+    at_jumps = before | after
+    if (
+        length[at_jumps].sum() < _RUNS_SHARE * len(some) * width
+        or _are_as_elsewhere(raw[some], length, at_jumps)
+        or not is_noisy(raw)
+    ):
         return raw, 0.0
     row, start, length, before, after, uneven = _runs(raw, rows)
     filled = before | after | uneven
@@ -149,6 +159,24 @@ def without_runs(raw: Float32) -> tuple[Float32, float]:
     ends[row[filled], start[filled] + length[filled]] -= 1
     inside = np.cumsum(ends[:, :width], axis=1, dtype=np.int8) > 0
     return np.where(inside, np.float32(np.nan), raw), float(np.mean(inside))
+
+
+def _are_as_elsewhere(
+    lines: Float32, length: NDArray[np.intp], at_jumps: NDArray[np.bool_]
+) -> bool:
+    """Whether those of the runs, (n,) each, are no commoner than others, and holes are left.
+
+    lines: the rows (k, W) that they are in, metres.
+    """
+    known = is_reading(lines)
+    readings = max(1, np.count_nonzero(known))
+    if known.size - readings < _HOLES * known.size:
+        return False
+    with np.errstate(invalid="ignore", divide="ignore"):
+        steps = np.abs(lines[:, 1:] / lines[:, :-1] - 1)
+    jumps = np.count_nonzero(known[:, 1:] & known[:, :-1] & (steps > _JUMP))
+    elsewhere = length[~at_jumps].sum() / readings
+    return bool(np.count_nonzero(at_jumps) < _AS_ELSEWHERE * elsewhere * jumps)
 
 
 def is_noisy(raw: Float32) -> bool:

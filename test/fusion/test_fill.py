@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+import cv2
 import numpy as np
 import pytest
 from fixtures.fused_scenes import rendered_frame
@@ -189,6 +190,29 @@ def test_what_a_sensor_reads_and_a_simulator_renders_was_not_filled() -> None:
         mended, share = without_runs(raw)
         assert share == 0.0
         assert mended is raw
+
+
+def coarse() -> np.ndarray:
+    """As of a Kinect, Xtion or Astra: eighths of a pixel of disparity, smoothed over blocks."""
+    rng, (rows, columns) = np.random.default_rng(0), np.mgrid[:480, :640]
+    depth = np.where(columns < 320, 2.8, 2.8 + 0.003 * (columns - 320))
+    depth[240:] *= 240 / rows[240:]
+    for left in range(330, 600, 60):  # posts before the slanted part of the wall, and shadows
+        depth[60:400, left : left + 25] = np.minimum(1.6, depth[60:400, left : left + 25])
+        depth[60:400, left - 8 : left] = np.nan
+    noise = cv2.GaussianBlur(rng.standard_normal(depth.shape), (0, 0), 3)
+    disparity = 585 * 0.075 / depth + 0.06 * noise / noise.std()
+    raw = np.round(585 * 0.075 / (np.round(disparity * 8) / 8), 3)
+    return np.nan_to_num(raw).astype(np.float32)
+
+
+def test_a_sensor_of_coarse_steps_has_runs_beside_its_jumps_as_elsewhere() -> None:
+    raw = coarse()
+    mended, share = without_runs(raw)
+    assert share == 0.0
+    assert mended is raw
+    _, share = without_runs(filled_from_the_left(raw))
+    assert share > 0.02
 
 
 @pytest.mark.parametrize("height_m", [0.0, 0.02, 0.06])
