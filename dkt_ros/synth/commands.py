@@ -93,7 +93,7 @@ def _add_render(actions: argparse._SubParsersAction) -> None:
         default="all",
         help="train leaves some shapes and materials out; held-out shows them in every scene",
     )
-    add("--objects", type=int, nargs=2, default=(4, 7), metavar=("MIN", "MAX"), help="a scene")
+    add("--objects", type=int, nargs=2, default=(4, 7), metavar=("MIN", "MAX"), help="in a scene")
     add(
         "--drop-share",
         type=finite,
@@ -159,7 +159,7 @@ def _add_tabletop(actions: argparse._SubParsersAction) -> None:
         "objects transparent, reflective, diffuse, all else the same. metadata.json tells meshes, "
         "poses and masses too. Heaps and what lies in trays and bins are dropped in MuJoCo (the "
         "extra grasp) and rest there; DIR/parts keeps convex parts. "
-        "Killed, it goes on where it stopped when called again. `dkt grasp bench` calls it.",
+        "A killed run resumes when called again. `dkt grasp bench` calls it.",
         formatter_class=_Defaults,
     )
     add = tabletop.add_argument
@@ -184,7 +184,7 @@ def _add_tabletop(actions: argparse._SubParsersAction) -> None:
         type=int,
         nargs=2,
         metavar=("MIN", "MAX"),
-        help="a scene; without it 1 4 on the table, 3 6 on a tray, 4 7 in a heap or a bin",
+        help="objects; without it 1 4 on the table, 3 6 on a tray, 4 7 in a heap or a bin",
     )
     add(
         "--sensor",
@@ -206,7 +206,7 @@ def _add_preview(actions: argparse._SubParsersAction) -> None:
         "blue, metal orange) and, where there is any, raw depth. Black is unknown.",
         formatter_class=_Defaults,
     )
-    preview.add_argument("folder", type=path, metavar="DIR", help="of `dkt synth render`")
+    preview.add_argument("folder", type=path, metavar="DIR", help="output of `dkt synth render`")
     preview.add_argument(
         "--output", type=path, default=Path("preview.png"), metavar="F.png", help="the picture"
     )
