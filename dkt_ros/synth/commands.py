@@ -81,10 +81,15 @@ def _add_render(actions: argparse._SubParsersAction) -> None:
     picture = render.add_argument_group("picture")
     add = picture.add_argument
     add("--size", type=size, default="192x320", metavar="HxW", help="pixels; DKT's is 480x832")
-    add("--samples", type=int, default=8, help="per pixel, before denoising")
-    add("--infrared-samples", type=int, default=1, help="per quarter pixel of the infrared pair")
+    add("--samples", type=int, default=8, help="samples per pixel, before denoising")
+    add(
+        "--infrared-samples",
+        type=int,
+        default=1,
+        help="samples per quarter pixel of the infrared pair",
+    )
     add("--bounces", type=int, default=24, help="largest number of glass surfaces on a light path")
-    add("--threads", type=int, default=2, help="0 = all cores")
+    add("--threads", type=int, default=2, help="CPU threads; 0: all cores")
     scene = render.add_argument_group("scene")
     add = scene.add_argument
     add(
@@ -93,7 +98,14 @@ def _add_render(actions: argparse._SubParsersAction) -> None:
         default="all",
         help="train leaves some shapes and materials out; held-out shows them in every scene",
     )
-    add("--objects", type=int, nargs=2, default=(4, 7), metavar=("MIN", "MAX"), help="in a scene")
+    add(
+        "--objects",
+        type=int,
+        nargs=2,
+        default=(4, 7),
+        metavar=("MIN", "MAX"),
+        help="objects per scene",
+    )
     add(
         "--drop-share",
         type=finite,
@@ -193,8 +205,8 @@ def _add_tabletop(actions: argparse._SubParsersAction) -> None:
         help="the depth camera that is simulated",
     )
     add("--size", type=size, default="160x288", metavar="HxW", help="pixels, about 5:9")
-    add("--samples", type=int, default=8, help="per pixel, before denoising")
-    add("--threads", type=int, default=1, help="0 = all cores")
+    add("--samples", type=int, default=8, help="samples per pixel, before denoising")
+    add("--threads", type=int, default=1, help="CPU threads; 0: all cores")
     tabletop.set_defaults(run=_tabletop)
 
 
