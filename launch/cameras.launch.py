@@ -21,7 +21,7 @@ from launch import LaunchContext, LaunchDescription, LaunchDescriptionEntity
 GRASP = load_python_launch_file_as_module(str(Path(__file__).with_name("grasp.launch.py")))
 
 ARGUMENTS = (
-    DeclareLaunchArgument("config", description="the cameras, a YAML file like config/cell.yaml"),
+    DeclareLaunchArgument("config", description="YAML file of the cameras, like config/cell.yaml"),
     *(
         argument
         for argument in GRASP.ARGUMENTS

@@ -48,34 +48,42 @@ ARGUMENTS = (
         default_value="realsense",
         description=f"preset: {', '.join(camera_names(CAMERAS))}, or a .yaml file like theirs",
     ),
-    DeclareLaunchArgument("color_topic", default_value="", description="instead of the preset's"),
-    DeclareLaunchArgument("depth_topic", default_value="", description="instead of the preset's"),
     DeclareLaunchArgument(
-        "camera_info_topic", default_value="", description="instead of the preset's"
+        "color_topic", default_value="", description="colour images; empty: the preset's topic"
+    ),
+    DeclareLaunchArgument(
+        "depth_topic",
+        default_value="",
+        description="raw depth, registered to colour; empty: the preset's topic",
+    ),
+    DeclareLaunchArgument(
+        "camera_info_topic",
+        default_value="",
+        description="colour's calibration; empty: the preset's topic",
     ),
     DeclareLaunchArgument(
         "frame",
         default_value="",
-        description="frame_id of the colour images, which RViz shows all in; instead of the "
-        "preset's, which is its driver's default",
+        description="frame_id of the colour images, RViz's fixed frame; empty: the preset's, which "
+        "is its driver's default",
     ),
     DeclareLaunchArgument(
         "color_transport",
         default_value="",
         choices=["", "raw", "compressed"],
-        description="instead of the preset's; not needed where color_topic ends in /compressed",
+        description="empty: the preset's; not needed where color_topic ends in /compressed",
     ),
     DeclareLaunchArgument(
         "depth_transport",
         default_value="",
         choices=["", "raw", "compressedDepth"],
-        description="instead of the preset's; not needed where depth_topic ends in a transport",
+        description="empty: the preset's; not needed where depth_topic ends in a transport",
     ),
     DeclareLaunchArgument(
         "warm_up_size",
         default_value="",
-        description="HEIGHTxWIDTH of the colour image, which the network is made ready for; "
-        "instead of the preset's, which is its driver's default",
+        description="HEIGHTxWIDTH of the colour images, for which the network is warmed up; empty: "
+        "the preset's, which is its driver's default",
     ),
     DeclareLaunchArgument(
         "checkpoint", default_value="", description="checkpoint folder; empty: dkt-nano"
@@ -100,7 +108,7 @@ ARGUMENTS = (
     DeclareLaunchArgument(
         "params_file",
         default_value="",
-        description="parameters of the node, like config/dkt_node.yaml; wins over the preset",
+        description="parameter file of the node, like config/dkt_node.yaml; wins over the preset",
     ),
     DeclareLaunchArgument(
         "planner",
@@ -109,20 +117,22 @@ ARGUMENTS = (
         description="start dkt_planner too: grasps when dkt/plan_grasps is called",
     ),
     DeclareLaunchArgument(
-        "planner_params_file", default_value="", description="parameters of dkt_planner"
+        "planner_params_file", default_value="", description="parameter file of dkt_planner"
     ),
-    DeclareLaunchArgument("namespace", default_value="", description="of the node and its topics"),
+    DeclareLaunchArgument(
+        "namespace", default_value="", description="namespace of the node and its topics"
+    ),
     DeclareLaunchArgument(
         "use_sim_time",
         default_value="",
-        description="true or false: time from /clock; empty: as SetParameter says around this "
-        "file, else false",
+        description="true or false: take the time from /clock; empty: as SetParameter around this "
+        "file says, else false",
     ),
     DeclareLaunchArgument(
         "rviz", default_value="false", description="true or false: show the outputs in RViz"
     ),
     DeclareLaunchArgument(
-        "log_level", default_value="info", description=f"of the node: {', '.join(LOG_LEVELS)}"
+        "log_level", default_value="info", description=f"one of {', '.join(LOG_LEVELS)}"
     ),
 )
 

@@ -27,12 +27,14 @@ PATIENCE_S = 600.0  # a large network loads for minutes on its first day
 
 ARGUMENTS = (
     DeclareLaunchArgument("bag", description="ROS 1 or ROS 2 bag: folder, .mcap, .db3 or .bag"),
-    DeclareLaunchArgument("rate", default_value="1.0", description="bag seconds per second"),
+    DeclareLaunchArgument(
+        "rate", default_value="1.0", description="speed: seconds of the bag per second"
+    ),
     DeclareLaunchArgument(
         "loop", default_value="false", description="true or false: start again at the end"
     ),
     DeclareLaunchArgument(
-        "use_sim_time", default_value="true", description="true or false: time from the bag"
+        "use_sim_time", default_value="true", description="true or false: take time from the bag"
     ),
     DeclareLaunchArgument(
         "camera",

@@ -180,6 +180,26 @@ def test_commands_are_on_the_path(project: dict[str, Any]) -> None:
 
 
 @pytest.mark.ros
+def test_who_sources_the_workspace_has_the_commands(
+    repo_root: Path, project: dict[str, Any]
+) -> None:
+    """On a robot colcon alone builds, and nothing is written into the environment."""
+    install = repo_root / "install"
+    if not (install / "local_setup.bash").is_file():
+        pytest.skip("not built in this checkout: make build")
+    for command in project["project"]["scripts"]:
+        found = subprocess.run(
+            ["bash", "-c", f". ./local_setup.bash && command -v {command}"],
+            cwd=install,
+            env={"PATH": "/usr/bin:/bin"},
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert found.stdout.strip() == str(install / f"dkt_ros/bin/{command}"), found.stderr
+
+
+@pytest.mark.ros
 @pytest.mark.parametrize("command", ["dkt", "dkt_replay"])
 def test_commands_run(command: str) -> None:
     shown = subprocess.run(

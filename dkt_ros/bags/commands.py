@@ -38,7 +38,7 @@ def _add_from_images(actions: argparse._SubParsersAction[argparse.ArgumentParser
         "in the place of * is the same, or stamps there are within 20 ms. Suffixes may differ. "
         "Pictures are taken to be rectified.",
     )
-    parser.add_argument("folder", type=path, help="of the pictures")
+    parser.add_argument("folder", type=path, help="folder of the pictures")
     parser.add_argument("--color", default="color/*", help="pattern, default %(default)s")
     parser.add_argument(
         "--depth", default="depth/*", help="pattern of the sensor's depth, default %(default)s"
@@ -61,7 +61,11 @@ def _add_from_images(actions: argparse._SubParsersAction[argparse.ArgumentParser
         "Open3D, BOP, RealSense); with * a pattern, one file for each scene",
     )
     camera.add_argument(
-        "--pinhole", type=finite, nargs=4, metavar=("FX", "FY", "CX", "CY"), help="in pixels"
+        "--pinhole",
+        type=finite,
+        nargs=4,
+        metavar=("FX", "FY", "CX", "CY"),
+        help="instead, in pixels",
     )
     parser.add_argument(
         "--repeat", type=int, default=1, help="show each picture so many times, default %(default)s"
@@ -93,12 +97,16 @@ def _add_from_sequence(actions: argparse._SubParsersAction[argparse.ArgumentPars
 
 def _add_recording(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--output", type=path, required=True, help="bag folder to make")
-    parser.add_argument("--rate", type=finite, default=10.0, metavar="HZ", help="default 10")
-    parser.add_argument("--start-time", type=finite, metavar="SECONDS", help="first stamp")
+    parser.add_argument(
+        "--rate", type=finite, default=10.0, metavar="HZ", help="frame rate, default 10"
+    )
+    parser.add_argument(
+        "--start-time", type=finite, metavar="SECONDS", help="stamp of the first frame"
+    )
     default = "default %(default)s"
     parser.add_argument("--frame-id", default="camera_color_optical_frame", help=default)
     parser.add_argument("--storage", choices=("mcap", "sqlite3"), default="mcap", help=default)
-    parser.add_argument("--no-compress", action="store_true", help="no zstd in the storage")
+    parser.add_argument("--no-compress", action="store_true", help="do not compress the bag")
     parser.add_argument("--color-encoding", choices=("jpeg", "raw"), default="jpeg", help=default)
     parser.add_argument(
         "--depth-encoding",
@@ -108,7 +116,9 @@ def _add_recording(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--jpeg-quality", type=int, default=90, help=f"1 to 100, {default}")
     for role in ("color", "depth", "camera-info", "truth", "mask"):
-        parser.add_argument(f"--{role}-topic", metavar="TOPIC", help="RealSense's without it")
+        parser.add_argument(
+            f"--{role}-topic", metavar="TOPIC", help="name of that topic; default: RealSense's"
+        )
 
 
 def _recording_options(args: argparse.Namespace) -> RecordingOptions:

@@ -43,11 +43,23 @@ def add_commands(subparsers: Any) -> None:
         "again.",
     )
     add = bench.add_argument
-    add("--output", type=path, required=True, metavar="DIR", help="where all of it goes")
-    add("--scenes", type=positive, default=60, metavar="N", help="(%(default)s) for each material")
-    add("--quick", action="store_true", help=f"{_QUICK} scenes")
+    add("--output", type=path, required=True, metavar="DIR", help="output folder")
+    add(
+        "--scenes",
+        type=positive,
+        default=60,
+        metavar="N",
+        help="scenes for each material (%(default)s)",
+    )
+    add("--quick", action="store_true", help=f"{_QUICK} scenes for each material")
     add("--start", type=natural, default=0, metavar="K", help="number of the first scene")
-    add("--scene-seed", type=natural, default=1500, metavar="S", help="of the scenes (%(default)s)")
+    add(
+        "--scene-seed",
+        type=natural,
+        default=1500,
+        metavar="S",
+        help="seed of the scenes (%(default)s)",
+    )
     add(
         "--data",
         type=path,
@@ -70,9 +82,9 @@ def add_commands(subparsers: Any) -> None:
         "--picture-size",
         default=_SIZE,
         metavar="HxW",
-        help="pixels of the scenes, about 5:9 (%(default)s)",
+        help="height and width of the pictures, about 5:9 (%(default)s)",
     )
-    add("--methods", default=_METHODS, metavar="A,B", help="of %(default)s")
+    add("--methods", default=_METHODS, metavar="A,B", help="some of %(default)s")
     add(
         "--planner",
         default="antipodal",

@@ -148,11 +148,17 @@ def add_source_arguments(parser: argparse.ArgumentParser) -> None:
     """Flags that say how a recording is read."""
     group = parser.add_argument_group("recording")
     add = group.add_argument
-    for role in ("color", "depth", "camera-info", "truth", "mask"):
+    for role, what in (
+        ("color", "colour"),
+        ("depth", "raw depth"),
+        ("camera-info", "colour's calibration"),
+        ("truth", "true depth"),
+        ("mask", "masks"),
+    ):
         add(
             f"--{role}-topic",
             metavar="TOPIC",
-            help="topic in a bag; default: found by type and name",
+            help=f"topic of {what} in a bag; default: found by type and name",
         )
     camera = group.add_mutually_exclusive_group()
     camera.add_argument(

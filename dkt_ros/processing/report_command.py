@@ -21,8 +21,10 @@ def add_commands(subparsers: Any) -> None:
     parser.add_argument(
         "outputs", nargs="+", type=path, metavar="OUT", help="output of dkt process"
     )
-    parser.add_argument("--output", type=path, default=Path("report.html"), help="(%(default)s)")
-    parser.add_argument("--title", default="dkt_ros report", help="(%(default)s)")
+    parser.add_argument(
+        "--output", type=path, default=Path("report.html"), help="file to write (%(default)s)"
+    )
+    parser.add_argument("--title", default="dkt_ros report", help="title of the page (%(default)s)")
     parser.add_argument(
         "--frames", type=positive, default=40, metavar="N", help="frames shown per recording (40)"
     )

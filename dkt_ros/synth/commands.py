@@ -81,10 +81,15 @@ def _add_render(actions: argparse._SubParsersAction) -> None:
     picture = render.add_argument_group("picture")
     add = picture.add_argument
     add("--size", type=size, default="192x320", metavar="HxW", help="pixels; DKT's is 480x832")
-    add("--samples", type=int, default=8, help="per pixel, before denoising")
-    add("--infrared-samples", type=int, default=1, help="per quarter pixel of the infrared pair")
+    add("--samples", type=int, default=8, help="samples per pixel, before denoising")
+    add(
+        "--infrared-samples",
+        type=int,
+        default=1,
+        help="samples per quarter pixel of the infrared pair",
+    )
     add("--bounces", type=int, default=24, help="largest number of glass surfaces on a light path")
-    add("--threads", type=int, default=2, help="0 = all cores")
+    add("--threads", type=int, default=2, help="CPU threads; 0: all cores")
     scene = render.add_argument_group("scene")
     add = scene.add_argument
     add(
@@ -93,7 +98,14 @@ def _add_render(actions: argparse._SubParsersAction) -> None:
         default="all",
         help="train leaves some shapes and materials out; held-out shows them in every scene",
     )
-    add("--objects", type=int, nargs=2, default=(4, 7), metavar=("MIN", "MAX"), help="a scene")
+    add(
+        "--objects",
+        type=int,
+        nargs=2,
+        default=(4, 7),
+        metavar=("MIN", "MAX"),
+        help="objects per scene",
+    )
     add(
         "--drop-share",
         type=finite,
@@ -159,7 +171,7 @@ def _add_tabletop(actions: argparse._SubParsersAction) -> None:
         "objects transparent, reflective, diffuse, all else the same. metadata.json tells meshes, "
         "poses and masses too. Heaps and what lies in trays and bins are dropped in MuJoCo (the "
         "extra grasp) and rest there; DIR/parts keeps convex parts. "
-        "Killed, it goes on where it stopped when called again. `dkt grasp bench` calls it.",
+        "A killed run resumes when called again. `dkt grasp bench` calls it.",
         formatter_class=_Defaults,
     )
     add = tabletop.add_argument
@@ -184,7 +196,7 @@ def _add_tabletop(actions: argparse._SubParsersAction) -> None:
         type=int,
         nargs=2,
         metavar=("MIN", "MAX"),
-        help="a scene; without it 1 4 on the table, 3 6 on a tray, 4 7 in a heap or a bin",
+        help="objects; without it 1 4 on the table, 3 6 on a tray, 4 7 in a heap or a bin",
     )
     add(
         "--sensor",
@@ -193,8 +205,8 @@ def _add_tabletop(actions: argparse._SubParsersAction) -> None:
         help="the depth camera that is simulated",
     )
     add("--size", type=size, default="160x288", metavar="HxW", help="pixels, about 5:9")
-    add("--samples", type=int, default=8, help="per pixel, before denoising")
-    add("--threads", type=int, default=1, help="0 = all cores")
+    add("--samples", type=int, default=8, help="samples per pixel, before denoising")
+    add("--threads", type=int, default=1, help="CPU threads; 0: all cores")
     tabletop.set_defaults(run=_tabletop)
 
 
@@ -206,7 +218,7 @@ def _add_preview(actions: argparse._SubParsersAction) -> None:
         "blue, metal orange) and, where there is any, raw depth. Black is unknown.",
         formatter_class=_Defaults,
     )
-    preview.add_argument("folder", type=path, metavar="DIR", help="of `dkt synth render`")
+    preview.add_argument("folder", type=path, metavar="DIR", help="output of `dkt synth render`")
     preview.add_argument(
         "--output", type=path, default=Path("preview.png"), metavar="F.png", help="the picture"
     )

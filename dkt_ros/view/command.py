@@ -29,24 +29,32 @@ def add_commands(subparsers: Any) -> None:
         "recording, whose depth is estimated meanwhile. Without IN: what dkt_node publishes now, "
         "beside the raw depth on --depth-topic (depth/image).",
     )
-    parser.add_argument("input", nargs="?", type=given, metavar="IN", help="none: live topics")
-    parser.add_argument("--save", type=path, metavar="F.rrd", help="a file instead of a viewer")
+    parser.add_argument(
+        "input", nargs="?", type=given, metavar="IN", help="what to show; without: live topics"
+    )
+    parser.add_argument(
+        "--save", type=path, metavar="F.rrd", help="write a file instead of opening a viewer"
+    )
     parser.add_argument(
         "--connect",
         nargs="?",
         const="",
         metavar="URL",
-        help="a viewer that runs already, here or at rerun+http://HOST:9876/proxy",
+        help="show in a viewer that runs already, here or at rerun+http://HOST:9876/proxy",
     )
     parser.add_argument(
-        "--points", type=positive, default=20_000, metavar="N", help="of a cloud (%(default)s)"
+        "--points",
+        type=positive,
+        default=20_000,
+        metavar="N",
+        help="points of a cloud, at most (%(default)s)",
     )
     parser.add_argument(
         "--max-frames", type=positive, metavar="N", help="show at most N frames of a recording"
     )
     add = parser.add_argument_group("live").add_argument
-    add("--namespace", default="", metavar="NS", help="dkt_node's")
-    add("--duration", type=finite, metavar="S", help="ends then; else with Ctrl-C")
+    add("--namespace", default="", metavar="NS", help="namespace of dkt_node")
+    add("--duration", type=finite, metavar="S", help="seconds after which it ends; without: Ctrl-C")
     add_source_arguments(parser)
     network = parser.add_argument_group("network")
     add_arguments(network)

@@ -70,10 +70,18 @@ def _add_build(commands: Any) -> None:
         "the checkpoint.",
     )
     parser.add_argument(
-        "--checkpoint", required=True, type=path, metavar="DIR", help="folder, or dkt-nano"
+        "--checkpoint",
+        required=True,
+        type=path,
+        metavar="DIR",
+        help="checkpoint folder, or dkt-nano",
     )
-    parser.add_argument("--output", type=path, metavar="DIR", help="(NAME-PRESET-PRECISION.engine)")
-    parser.add_argument("--precision", choices=PRECISIONS, default="bf16", help="(bf16)")
+    parser.add_argument(
+        "--output", type=path, metavar="DIR", help="engine folder (NAME-PRESET-PRECISION.engine)"
+    )
+    parser.add_argument(
+        "--precision", choices=PRECISIONS, default="bf16", help="type of the plans (bf16)"
+    )
     parser.add_argument(
         "--preset",
         choices=(*PRESETS, "exact"),
@@ -132,10 +140,10 @@ def _add_check(commands: Any) -> None:
         "machine's GPU and TensorRT, and with a checkpoint; then runs every graph on stored inputs "
         "and says how far it is from torch in float32: the plans, where they fit this machine, "
         "otherwise the graphs, by onnxruntime on the CPU, which takes minutes for a large network. "
-        "Status 2 where something differs. What that costs in depth is said by `dkt eval --backend "
-        "... --engine-dir DIR`.",
+        "Status 2 if something differs. `dkt eval --backend ... --engine-dir DIR` tells what that "
+        "costs in depth.",
     )
-    parser.add_argument("engine", type=path, metavar="DIR", help="of `dkt engine build`")
+    parser.add_argument("engine", type=path, metavar="DIR", help="output of `dkt engine build`")
     parser.add_argument("--checkpoint", type=path, metavar="DIR", help="compare with it too")
     parser.add_argument("--device", default="cuda:0", help="GPU it would run on (cuda:0)")
     parser.add_argument("--no-run", action="store_true", help="compare, and run no graph")

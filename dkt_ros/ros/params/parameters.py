@@ -292,7 +292,7 @@ class NodeParameters(Parameters):
     )
     align_max_held_frames: int = parameter(
         _ALIGNMENT.max_held_frames,
-        "For how many frames it is used, at most.",
+        "For how many frames an earlier frame's scale is used, at most.",
         Applies.ON_CONFIGURE,
         minimum=0,
         maximum=10000,
