@@ -149,7 +149,7 @@ def default_workers(recordings: int, device: str) -> int:
 def read_manifest(path: Path) -> dict[str, Any]:
     """What an earlier run wrote: "recordings", by name, and "options". Raises DktError."""
     try:
-        content = dict(json.loads(path.read_text()))
+        content = dict(json.loads(path.read_text(encoding="utf-8")))
         content["recordings"] = {
             name: dict(entry) for name, entry in dict(content["recordings"]).items()
         }
