@@ -23,14 +23,13 @@ from dkt_ros.files import only_process, write_whole
 from dkt_ros.fusion.weights import refiner_state
 from dkt_ros.predict.load import network_state
 from dkt_ros.processing.figures import plain
-from dkt_ros.processing.find_sources import Recording
+from dkt_ros.processing.find_sources import MANIFEST, Recording
 from dkt_ros.processing.one import Progress, discard, process_one, tidy
 from dkt_ros.processing.options import ProcessOptions
 from dkt_ros.processing.outcome import Outcome, ProcessingError
 
 _log = logging.getLogger(__name__)
 
-MANIFEST = "manifest.json"
 TRIES = 2
 """Of a recording whose worker process dies; the second goes on where the first came to."""
 

@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from dkt_ros.errors import DktError
-from dkt_ros.processing.find_sources import SUMMARY
-from dkt_ros.processing.many import MANIFEST, read_manifest
+from dkt_ros.processing.find_sources import MANIFEST, SUMMARY
+from dkt_ros.processing.many import read_manifest
 from dkt_ros.processing.one import FRAMES
 
 Figures = dict[str, Any]
