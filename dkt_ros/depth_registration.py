@@ -6,6 +6,7 @@ where either is told.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import cv2
@@ -23,16 +24,20 @@ _LARGEST_PX = 24
 _NEAREST_M = 1e-3
 _WIDEST = 10.0
 """Of x/z, as far as a lens is asked how it bends."""
+_FARTHEST_M = 5.0
+"""Between two cameras that see the same; more is no metres."""
 _STRAIGHT = {"", "none"}
 _BENT = {"plumb_bob", "rational_polynomial"}
 _FISHEYE = {"equidistant"}
+_BENT_BY, _FISHEYE_BY = (4, 5, 8, 12, 14), (4,)
+"""Numbers of coefficients that OpenCV takes."""
 
 
 @dataclass(frozen=True, eq=False)
 class Lens:
     """A camera and how its lens bends: `model` is camera_info's name of it, `coefficients` its D.
 
-    Raises DktError for a model that is not known.
+    Raises DktError for a model that is not known, or numbers that are none of its.
     """
 
     camera: Intrinsics
@@ -43,6 +48,14 @@ class Lens:
         if self.bends and self.model not in _BENT | _FISHEYE:
             known = ", ".join(sorted(_BENT | _FISHEYE))
             raise DktError(f"distortion model is {self.model!r}: expected one of {known}")
+        counts = _FISHEYE_BY if self.model in _FISHEYE else _BENT_BY
+        is_whole = len(self.coefficients) in counts and all(map(math.isfinite, self.coefficients))
+        if self.bends and not is_whole:
+            told = ", ".join(f"{number:g}" for number in self.coefficients)
+            raise DktError(
+                f"distortion {self.model} by D=[{told}]: expected "
+                f"{' or '.join(map(str, counts))} finite numbers"
+            )
 
     @property
     def bends(self) -> bool:
@@ -98,6 +111,10 @@ class DepthRegistration:
             raise DktError(f"pose of the depth camera {turn.tolist()}: expected (4, 4) numbers")
         if not np.allclose(turn[:3, :3] @ turn[:3, :3].T, np.eye(3), atol=1e-3):
             raise DktError(f"pose of the depth camera {turn.tolist()}: expected a rotation in it")
+        if (away_m := np.linalg.norm(turn[:3, 3])) > _FARTHEST_M:
+            raise DktError(
+                f"the cameras stand {away_m:.3g} m apart: expected two beside each other, in metres"
+            )
         self._depth, self._other, self._turn = depth, other, turn.astype(np.float32)
         self._reach = other.reach
         height, width = depth.camera.height, depth.camera.width

@@ -53,7 +53,10 @@ class BusyError(DktError):
 def storage_error(path: Path, error: OSError, advice: str = "make room") -> StorageError:
     """What stopped a write, in words. advice: what to do when the disk is full."""
     if error.errno in NO_ROOM or _CUT_SHORT.fullmatch(str(error)):
-        return StorageError(f"{path}: the disk is full ({error.strerror or error}); {advice}")
+        why = error.strerror or error
+        if error.errno == errno.EFBIG:
+            why = f"{why}: no file may be larger there, as on FAT (4 GB) or by `ulimit -f`"
+        return StorageError(f"{path}: the disk is full ({why}); {advice}")
     if blocking := next(filter(os.path.isfile, path.parents), None):
         return StorageError(f"{path}: cannot be written: {blocking} is a file, not a folder")
     return StorageError(f"{path}: cannot be written ({error.strerror or error})")

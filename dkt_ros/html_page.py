@@ -13,10 +13,10 @@ _ASSETS = Path(__file__).parent / "assets" / "report"
 
 def page(title: str, words: str, body: str, footer: str, data: Any = None) -> str:
     """The file. body: HTML, the rest is text; data: what page.js shows in it, None for nothing."""
-    return Template((_ASSETS / "page.html").read_text()).substitute(
+    return Template((_ASSETS / "page.html").read_text(encoding="utf-8")).substitute(
         title=escape(title),
-        style=(_ASSETS / "page.css").read_text(),
-        script="" if data is None else (_ASSETS / "page.js").read_text(),
+        style=(_ASSETS / "page.css").read_text(encoding="utf-8"),
+        script="" if data is None else (_ASSETS / "page.js").read_text(encoding="utf-8"),
         words=f"<p>{escape(words)}</p>",
         body=body,
         footer=escape(footer),

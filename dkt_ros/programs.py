@@ -1,11 +1,13 @@
 """The package's programs: each is imported as it is called, or says in one line what it lacks.
 
-Knows their names and where they are; nothing of what they do.
+Knows their names, where they are, and that libraries need a folder to be in; nothing of what they
+do.
 """
 
 from __future__ import annotations
 
 import importlib
+import os
 import signal
 import sys
 from functools import partial
@@ -23,7 +25,15 @@ MODULES = {
 
 
 def run(name: str) -> int:
-    """Runs a program on the words of the command line; returns 2 where a module is missing."""
+    """Runs a program on the words of the command line.
+
+    Returns 2 where a module is missing, or the folder that the shell is in.
+    """
+    try:
+        os.getcwd()
+    except OSError:  # torch's libraries end the process then, by a message of their own
+        print(f"{name}: the current folder was removed; go to one that is there", file=sys.stderr)
+        return 2
     # Importing takes seconds, in libraries that hear of nothing; an interrupt ends it at once.
     heeds = signal.getsignal(signal.SIGINT) is signal.default_int_handler
     if heeds:

@@ -77,7 +77,9 @@ def one_process(cell: Cell, clock: dict[str, bool], common: dict[str, object]) -
 
     Its namespaces are whole: one that launch gives would hold for all of its nodes.
     """
-    with tempfile.NamedTemporaryFile("w", suffix=".yaml", prefix="dkt_cameras_", delete=False) as f:
+    with tempfile.NamedTemporaryFile(
+        "w", encoding="utf-8", suffix=".yaml", prefix="dkt_cameras_", delete=False
+    ) as f:
         yaml.safe_dump(cell.parameter_file(**clock), f, sort_keys=False)
     node = Node(
         arguments=[camera.namespace for camera in cell.cameras],

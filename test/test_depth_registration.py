@@ -127,6 +127,12 @@ def test_nothing_lies_behind_the_other_camera() -> None:
 def test_refuses_what_is_no_camera_or_pose() -> None:
     with pytest.raises(DktError, match="distortion model is 'ftheta': expected one of"):
         Lens(SMALL, "ftheta", (0.1,))
+    for bad in ((0.1, 0.0, 0.0), (np.nan, 0.0, 0.0, 0.0), (0.1, np.inf, 0.0, 0.0)):
+        for model in ("plumb_bob", "equidistant"):
+            with pytest.raises(DktError, match=rf"distortion {model} by D=\[.*\]: expected 4"):
+                Lens(SMALL, model, bad)
+    with pytest.raises(DktError, match=r"stand 30 m apart: expected .* in metres"):
+        DepthRegistration(Lens(SMALL), Lens(SMALL), aside(30.0))
     with pytest.raises(DktError, match="expected a rotation"):
         DepthRegistration(Lens(SMALL), Lens(SMALL), np.eye(4) * 1000)
     with pytest.raises(DktError, match=r"expected \(4, 4\)"):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import resource
 import subprocess
 import sys
 import threading
@@ -102,6 +103,17 @@ def test_a_full_disk_is_named_with_what_to_do(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     with pytest.raises(DktError, match="cannot be written"):
         write_whole(tmp_path / "file" / "below", "")
+
+
+def test_a_file_that_may_not_be_so_large_is_told_as_that(tmp_path: Path) -> None:
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (100, before[1]))
+    try:
+        with pytest.raises(StorageError, match=r"no file may be larger there, as on FAT"):
+            write_whole(tmp_path / "file", bytes(1000))
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    assert os.listdir(tmp_path) == []
 
 
 def test_a_file_in_a_folders_place_is_named(tmp_path: Path) -> None:

@@ -256,6 +256,25 @@ def test_an_interrupt_ends_a_command_that_still_imports(
 
 
 @pytest.mark.ros
+def test_a_folder_that_was_removed_under_the_shell_is_told(tmp_path: Path) -> None:
+    place = tmp_path / "place"
+    place.mkdir()
+    ran = subprocess.run(
+        [sys.executable, "-c", _IN_NO_FOLDER, str(place)], capture_output=True, text=True
+    )
+    assert ran.returncode == 2
+    assert ran.stderr == "dkt: the current folder was removed; go to one that is there\n"
+
+
+_IN_NO_FOLDER = """
+import os, sys
+from dkt_ros.programs import run
+os.chdir(sys.argv[1])
+os.rmdir(sys.argv[1])
+sys.exit(run("dkt"))
+"""
+
+
 def test_all_files_are_installed_as_they_are_here(repo_root: Path) -> None:
     prefixes = [Path(prefix) for prefix in os.environ["AMENT_PREFIX_PATH"].split(os.pathsep)]
     prefix = next(path for path in prefixes if (path / "share" / "dkt_ros").is_dir())

@@ -269,8 +269,9 @@ class Aligner:
         if len(samples.d) < config.min_inliers:
             if not is_reading(raw_depth).any():
                 return None, (
-                    "the depth image has no reading at any pixel (0, NaN or infinite): is the "
-                    "sensor covered, switched off, or too near to see anything?"
+                    "the depth image has no reading at any pixel (0, negative, NaN or infinite): "
+                    "is the sensor covered, switched off, or too near to see anything, or does a "
+                    "simulator count z backwards?"
                 )
             return None, (
                 f"{counted(len(samples.d), 'sampled pixel')} with raw depth between "

@@ -10,7 +10,7 @@ import re
 from bisect import bisect_left
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, replace
-from functools import cached_property, partial
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -51,8 +51,8 @@ class ImageFolder:
     that are time stamps pair with the nearest within 20 ms where they are not the same.
     intrinsics: a file, fx, fy, cx, cy in pixels, or a pattern: each picture has the file whose `*`
     are the same as its own first ones (`*/K.txt` beside `*/rgb/*`).
-    metres_per_unit: of 16-bit depth maps; where it is a millimetre, what the intrinsics' file says
-    of it holds, unless override_unit.
+    metres_per_unit: of 16-bit depth maps; where it is a millimetre, what the intrinsics' file of
+    the picture says of it holds, unless override_unit.
     repeat: how often each picture is shown in a row, with stamps that go on.
     gap_s: extra seconds between two pictures, so that unrelated scenes are not taken for one video.
     """
@@ -79,17 +79,23 @@ class ImageFolder:
         if not 0 < self.metres_per_unit < math.inf:
             raise DktError(f"depth scale is {self.metres_per_unit}, expected metres per unit")
 
-    @cached_property
-    def stated_unit_m(self) -> float | None:
-        """What the intrinsics' file says of depth's unit; None where it says nothing."""
+    def calibrations(self) -> dict[Key, Path]:
+        """Files of intrinsics by the first texts of the pictures that they are of."""
         given = self.intrinsics
-        one = not isinstance(given, tuple) and "*" not in str(given)
-        return stated_depth_unit(Path(str(given))) if one else None
+        if isinstance(given, tuple):
+            return {}
+        several = isinstance(given, str) and "*" in given
+        return _matches(self.folder, str(given)) if several else {(): Path(given)}
+
+    def unit_m(self, stated_m: float | None) -> float:
+        """Metres that one step of depth means, of which the intrinsics' file may state some."""
+        return depth_unit(self.metres_per_unit, stated_m, self.override_unit)
 
     @property
-    def unit_m(self) -> float:
-        """Metres that one step of depth means."""
-        return depth_unit(self.metres_per_unit, self.stated_unit_m, self.override_unit)
+    def least_unit_m(self) -> float:
+        """The finest that a step of depth means by what single files state."""
+        stated = (stated_depth_unit(file) for file in self.calibrations().values())
+        return min(map(self.unit_m, stated), default=self.metres_per_unit)
 
 
 def read_frames(source: ImageFolder, remarks: list[str] | None = None) -> Iterator[LabelledFrame]:
@@ -128,9 +134,8 @@ def frames_or_errors(
     them, as is depth of no picture. One that cannot be used is told in its frame.
     """
     roles = {"depth": source.depth, "truth": source.truth, "mask": source.mask}
-    (remarks if notes is None else notes).extend(
-        unit_remarks(source.unit_m, source.stated_unit_m, source.intrinsics)
-    )
+    told: set[float | None] = set()
+    calibrations = source.calibrations()
     color = _matches(source.folder, source.color, PICTURES)
     partners = {
         role: _paired(source, role, pattern, color, remarks, notes)
@@ -139,9 +144,6 @@ def frames_or_errors(
     }
     keys = [key for key in color if all(key in files for files in partners.values())]
     keys.sort(key=lambda key: [natural_order(text) for text in key])
-    cameras = None
-    if isinstance(source.intrinsics, str) and "*" in source.intrinsics:
-        cameras = _matches(source.folder, source.intrinsics)
     clock = stamps(source.rate_hz, source.start_s)
     without_depth, any_usable = 0, False
     first: Intrinsics | None = None
@@ -156,7 +158,14 @@ def frames_or_errors(
                 raise MessageError(
                     NO_DEPTH, f"{color[key]}: no depth by the pattern {source.depth!r}"
                 )
-            read = _read(source, cameras, key, files, times[0])
+            calibration = _calibration(source, calibrations, key)
+            stated_m = _stated_unit(calibration, key)
+            unit_m = source.unit_m(stated_m)
+            if stated_m not in told:
+                told.add(stated_m)
+                new = unit_remarks(unit_m, stated_m, calibration)
+                (remarks if notes is None else notes).extend(new)
+            read = _read(source, calibration, unit_m, key, files, times[0])
         except DktError as error:
             yield error
             continue
@@ -171,7 +180,7 @@ def frames_or_errors(
             else:
                 without_depth += 1
                 if not any_usable:
-                    _refuse_out_of_range(files["depth"], raw_depth, source.unit_m)
+                    _refuse_out_of_range(files["depth"], raw_depth, unit_m)
         for stamp_ns in times:
             yield replace(read, frame=replace(read.frame, stamp_ns=stamp_ns))
     if of_another_size and first is not None:
@@ -189,7 +198,8 @@ def frames_or_errors(
 
 def _read(
     source: ImageFolder,
-    cameras: dict[Key, Path] | None,
+    calibration: Path | None,
+    unit_m: float,
     key: Key,
     files: dict[str, Path],
     stamp_ns: int,
@@ -197,10 +207,9 @@ def _read(
     """One frame of its files, by role."""
     rgb = read_rgb(files["color"])
     height, width = rgb.shape[:2]
-    intrinsics = _intrinsics(source, cameras, key, width, height)
-    scale = source.unit_m
-    raw_depth = read_depth(files["depth"], scale) if "depth" in files else None
-    truth = partial(read_depth, files["truth"], scale) if "truth" in files else None
+    intrinsics = _intrinsics(source, calibration, key, width, height)
+    raw_depth = read_depth(files["depth"], unit_m) if "depth" in files else None
+    truth = partial(read_depth, files["truth"], unit_m) if "truth" in files else None
     mask = partial(read_mask, files["mask"]) if "mask" in files else None
     try:
         frame = Frame(rgb, raw_depth, intrinsics, stamp_ns, source.frame_id)
@@ -322,18 +331,27 @@ def _nearest(times: list[tuple[float, Path]], seconds: float) -> tuple[float, Pa
 
 
 def _intrinsics(
-    source: ImageFolder, cameras: dict[Key, Path] | None, key: Key, width: int, height: int
+    source: ImageFolder, calibration: Path | None, key: Key, width: int, height: int
 ) -> Intrinsics:
-    given = source.intrinsics
-    if isinstance(given, tuple):
-        return checked_intrinsics(*given, width, height, source="--pinhole")
-    path = Path(given)
-    if cameras is not None:
-        own = [file for texts, file in cameras.items() if texts == key[: len(texts)]]
-        if not own:
-            raise DktError(f"{source.folder}: no file of {given!r} for picture {'/'.join(key)}")
-        path = own[0]
-    return read_intrinsics(path, width, height, key[-1] if key else "")
+    if calibration is None:
+        assert isinstance(source.intrinsics, tuple)
+        return checked_intrinsics(*source.intrinsics, width, height, source="--pinhole")
+    return read_intrinsics(calibration, width, height, key[-1] if key else "")
+
+
+def _calibration(source: ImageFolder, files: dict[Key, Path], key: Key) -> Path | None:
+    """A picture's file of intrinsics; None where they are numbers."""
+    own = [file for texts, file in files.items() if texts == key[: len(texts)]]
+    if files and not own:
+        raise DktError(
+            f"{source.folder}: no file of {source.intrinsics!r} for picture {'/'.join(key)}"
+        )
+    return own[0] if own else None
+
+
+def _stated_unit(calibration: Path | None, key: Key) -> float | None:
+    """What a picture's file of intrinsics says of depth's unit; None where it says nothing."""
+    return stated_depth_unit(calibration, key[-1] if key else "") if calibration else None
 
 
 def _is_usable(depth: np.ndarray) -> bool:

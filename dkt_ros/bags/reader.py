@@ -339,7 +339,7 @@ def _metadata(path: Path, remarks: list[str]) -> dict[str, Any]:
     if not path.exists():
         return {}
     try:
-        return dict(yaml.safe_load(path.read_text())["rosbag2_bagfile_information"])
+        return dict(yaml.safe_load(path.read_text(encoding="utf-8"))["rosbag2_bagfile_information"])
     except (OSError, UnicodeDecodeError, yaml.YAMLError, TypeError, KeyError, ValueError):
         remarks.append("metadata.yaml cannot be read and is passed over")
         return {}

@@ -5,6 +5,7 @@ Knows who tells that: RealSense's SDK, realsense-ros, and tf. Knows nothing of h
 
 from __future__ import annotations
 
+import math
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
@@ -25,9 +26,11 @@ from dkt_ros.messages.pixels import depth_of
 
 _EXTRINSICS = "realsense2_camera_msgs/msg/Extrinsics"
 _TF = ("tf2_msgs/msg/TFMessage", "tf/msg/tfMessage")
-_CDR_HEADER = 4
+_CDR_HEADER, _EXTRINSICS_BYTES = 4, 12 * 8
 _MOST_TF = 2000
 """Messages of tf that are read; cameras' own frames are told at once, or every second."""
+_UNIT_LENGTH = 0.01
+"""How far a quaternion's may be from 1, as tf2 has it, which passes over all others."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -76,11 +79,13 @@ def depth_camera(
     from_sdk = is_sdk_stream(topics.depth)
     try:
         own, told = _depth_lens(bag, topics.depth)
-        found = _told(bag, topics)
+        unusable: dict[str, None] = {}
+        found = _told(bag, topics, unusable)
         if found is None:
+            passed = f" (passed over, as by tf2: {'; '.join(unusable)})" if unusable else ""
             raise DktError(
                 "nothing tells where its camera stands: expected /tf_static with both optical "
-                "frames, or extrinsics/depth_to_color"
+                f"frames, or extrinsics/depth_to_color{passed}"
             )
         pose, told_by = found
         moved = DepthRegistration(own, lens_of(color_info, rectified, as_option), pose)
@@ -104,13 +109,16 @@ def _depth_lens(bag: BagReader, depth: str) -> tuple[Lens, str]:
     return lens_of(first_message(bag, name)), name
 
 
-def _told(bag: BagReader, topics: CameraTopics) -> tuple[Pose, str] | None:
+def _told(
+    bag: BagReader, topics: CameraTopics, unusable: dict[str, None]
+) -> tuple[Pose, str] | None:
+    """unusable: gets what of tf is passed over."""
     assert topics.depth is not None
     if is_sdk_stream(topics.depth):
         found = realsense_sdk.pose(bag, topics.depth, topics.color)
         return None if found is None else (found, "the tf of both")
     # Extrinsics of one's own calibration are in tf.
-    return _of_tf(bag, topics) or _of_realsense(bag, topics.color)
+    return _of_tf(bag, topics, unusable) or _of_realsense(bag, topics.color)
 
 
 def _of_realsense(bag: BagReader, color: str) -> tuple[Pose, str] | None:
@@ -124,13 +132,16 @@ def _of_realsense(bag: BagReader, color: str) -> tuple[Pose, str] | None:
             message = bag.first(name)
             # Nine numbers of the rotation, columns first, and three of the way; of a type that
             # rosbags does not know.
-            numbers = np.frombuffer(message.cdr[_CDR_HEADER:], "<f8") if message else np.empty(0)
-            if len(numbers) == 12:
+            data = message.cdr[_CDR_HEADER:] if message else b""
+            if len(data) == _EXTRINSICS_BYTES:
+                numbers = np.frombuffer(data, "<f8")
                 return rigid(numbers[:9].reshape(3, 3).T, numbers[9:]), name
     return None
 
 
-def _of_tf(bag: BagReader, topics: CameraTopics) -> tuple[Pose, str] | None:
+def _of_tf(
+    bag: BagReader, topics: CameraTopics, unusable: dict[str, None]
+) -> tuple[Pose, str] | None:
     assert topics.depth is not None
     headers = [first_message(bag, name).header for name in (topics.depth, topics.color)]
     start, end = (header.frame_id.lstrip("/") for header in headers)
@@ -139,20 +150,36 @@ def _of_tf(bag: BagReader, topics: CameraTopics) -> tuple[Pose, str] | None:
     names = [name for name, topic in usable(bag.topics).items() if topic.msgtype in _TF]
     # What stands still first: tf also says where a robot's hand is.
     for name in sorted(names, key=lambda name: not name.endswith("tf_static")):
-        chain = _chain(dict(_links(bag, name)), start, end)
+        chain = _chain(dict(_links(bag, name, unusable)), start, end)
         if chain is not None:
             return chain, name
     return None
 
 
-def _links(bag: BagReader, name: str) -> Iterator[tuple[tuple[str, str], Pose]]:
+def _links(
+    bag: BagReader, name: str, unusable: dict[str, None]
+) -> Iterator[tuple[tuple[str, str], Pose]]:
     """(child, parent) and the child's pose in its parent."""
     for count, message in enumerate(bag.messages([name])):
         if count >= _MOST_TF:
             return
         for entry in decoded(message).transforms:
             child, parent = entry.child_frame_id.lstrip("/"), entry.header.frame_id.lstrip("/")
-            yield (child, parent), pose_of(entry.transform)
+            if problem := _problem(entry.transform):
+                unusable[f"{parent} to {child} in {name}, whose {problem}"] = None
+            else:
+                yield (child, parent), pose_of(entry.transform)
+
+
+def _problem(transform: Any) -> str:
+    """Why a Transform is none; "" where it is one."""
+    turn, way = transform.rotation, transform.translation
+    length = math.hypot(turn.x, turn.y, turn.z, turn.w)
+    if not abs(length - 1.0) <= _UNIT_LENGTH:
+        return f"rotation is of length {length:g}"
+    if not math.isfinite(way.x + way.y + way.z):
+        return "translation is no number"
+    return ""
 
 
 def _chain(links: dict[tuple[str, str], Pose], start: str, end: str) -> Pose | None:

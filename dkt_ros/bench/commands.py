@@ -297,7 +297,7 @@ def _settings(args: argparse.Namespace) -> dict[str, Any] | None:
     path = args.output / _SETTINGS
     if path.is_file():
         try:
-            found = dict(json.loads(path.read_text()))
+            found = dict(json.loads(path.read_text(encoding="utf-8")))
         except (OSError, ValueError, TypeError) as error:
             raise DktError(
                 f"{path} is damaged ({error}); take another --output, or delete what is there"

@@ -75,7 +75,7 @@ def read_intrinsics(
             f"{path}: for pictures of {found}, the pictures are {width}x{height}; "
             "give the intrinsics of these pictures"
         )
-    number = str(int(picture)) if picture.isdecimal() else ""
+    number = _number_of(picture)
     fitting = [one for one in fitting if one.is_picture and one.name == number] or fitting
     if len({(camera.values, camera.size) for camera in fitting}) > 1:
         names = ", ".join(camera.name for camera in fitting[:8])
@@ -87,18 +87,26 @@ def read_intrinsics(
     return checked_intrinsics(*camera.values, *size, source=str(path))
 
 
-def stated_depth_unit(path: Path) -> float | None:
+def stated_depth_unit(path: Path, picture: str = "") -> float | None:
     """Metres that one step of integer depth means, as calibration files of RGB-D tools say it.
 
     BOP's depth_scale is millimetres a step, RealSense's metres, Open3D's steps a metre, as is
     ORB-SLAM's DepthMapFactor; their numbers lie far apart. None where the file does not say it, or
-    says several.
+    says several and none by the picture's number, as BOP's do.
     """
     try:
-        found = set(_depth_units(_content(path)))
+        content = _content(path)
+        found = set(_depth_units(content))
+        if len(found) > 1 and isinstance(content, Mapping):
+            found = set(_depth_units(content.get(_number_of(picture))))
     except (OSError, ValueError, TypeError, KeyError, IndexError):
         return None
     return found.pop() if len(found) == 1 else None
+
+
+def _number_of(picture: str) -> str:
+    """As BOP's files name a picture; "" for one whose name is no number."""
+    return str(int(picture)) if picture.isdecimal() else ""
 
 
 def _depth_units(value: Any) -> Iterator[float]:
@@ -108,8 +116,9 @@ def _depth_units(value: Any) -> Iterator[float]:
     elif isinstance(value, Mapping):
         for key, item in value.items():
             name = str(key).rpartition(".")[2].lower()
-            if name in _UNIT_NAMES and isinstance(item, (int, float)) and 0 < item < math.inf:
-                yield _unit_m(float(item))
+            if name in _UNIT_NAMES and isinstance(item, (int, float, str)):
+                if 0 < (number := _number(name, item)) < math.inf:
+                    yield _unit_m(number)
             elif isinstance(item, (Mapping, list)):
                 yield from _depth_units(item)
 

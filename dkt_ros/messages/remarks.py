@@ -6,6 +6,7 @@ how messages become frames.
 
 from __future__ import annotations
 
+import math
 import time
 from collections import deque
 from collections.abc import Callable, Iterable
@@ -78,6 +79,12 @@ class Remarks:
                 "look-ups for this depth will fail, for tf2 refuses such names; take the slash "
                 "away in the camera's driver."
             )
+        elif color_frame != color_frame.strip():
+            remarks["frame_id"] = (
+                f"color/image has frame_id {color_frame!r}: expected no blank before or after it. "
+                "TF look-ups by the name without it will fail; mend the name in the camera's "
+                "driver, or in the file that sets it."
+            )
         elif depth_frame != color_frame:
             remarks["frame_id"] = (
                 f"depth/image has frame_id '{depth_frame}', color/image '{color_frame}': expected "
@@ -92,7 +99,13 @@ class Remarks:
                 "expected the calibration of the same camera. Map color/camera_info to the topic "
                 "beside color/image."
             )
-        if not rectified and has_distortion(info):
+        if not rectified and not all(map(math.isfinite, info.d)):
+            remarks["distortion"] = (
+                "color/camera_info has numbers in D that are not finite, and so has "
+                "dkt/camera_info: whoever rectifies by it (image_proc, image_geometry) gets "
+                "nothing. Calibrate the camera anew, or have its driver fill D."
+            )
+        elif not rectified and has_distortion(info):
             remarks["distortion"] = (
                 f"color/camera_info has {info.distortion_model or 'unnamed'} distortion, which "
                 "dkt/points leaves out. If the images are rectified, "

@@ -110,7 +110,9 @@ class BagOutput:
         if not self.parts:
             return
         parts = [self._part(number) for number in range(self.parts)]
-        metadata = merged([yaml.safe_load((p / "metadata.yaml").read_text()) for p in parts])
+        metadata = merged(
+            [yaml.safe_load((p / "metadata.yaml").read_text(encoding="utf-8")) for p in parts]
+        )
         self._folder.mkdir()
         for part in parts:
             file = f"{part.name}.mcap"

@@ -6,6 +6,7 @@ import glob
 import hashlib
 import logging
 import os
+import re
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
@@ -31,8 +32,8 @@ from dkt_ros.wording import one_line
 
 _log = logging.getLogger(__name__)
 
-SUMMARY = "summary.json"
-"""Of an output."""
+SUMMARY, MANIFEST = "summary.json", "manifest.json"
+"""Of an output, and of all in a folder."""
 _BAGS = (".bag", ".mcap", ".db3", ".zstd", ".zst", ".active")
 _LONGEST = 160
 _MADE = (".html", ".md", ".rrd")
@@ -73,8 +74,8 @@ class Recording:
     def state(self, output: Path, options: SourceOptions) -> str | None:
         """Another where its files are others, larger or written later; None where it is gone.
 
-        output: what lies below it, and what is made of outputs, is none of its files. options: name
-        files that may lie elsewhere.
+        output: what is made there or of outputs is none of its files, wherever either lies in the
+        other. options: name files that may lie elsewhere.
         """
         place, output = self.place or self.path, output.resolve()
         digest = hashlib.sha256()
@@ -82,7 +83,8 @@ class Recording:
             files = [place]
             if place.is_dir():
                 below = sorted(path for path in shown(place, "**/*") if path.suffix not in _MADE)
-                files = [p for p in below if output not in p.resolve().parents and p.is_file()]
+                made = self._made_in(place.resolve(), output)
+                files = [p for p in below if made.isdisjoint(_and_above(p)) and p.is_file()]
             files += sorted(set(self._named(options)).difference(files))
             for file in files:
                 status = file.stat()
@@ -92,6 +94,16 @@ class Recording:
         except OSError:
             return None
         return digest.hexdigest()[:16]
+
+    def _made_in(self, place: Path, output: Path) -> set[Path]:
+        """What is made in the recording's own folder, and nothing else that lies there."""
+        if place in output.parents:
+            return {output}
+        if place != output:
+            return set()
+        packed = re.compile(re.escape(self.name) + r"-\d{4,}\.tar")
+        names = (self.name, self.name + PARTIAL, MANIFEST)
+        return {p for p in shown(output) if p.name in names or packed.fullmatch(p.name)}
 
     def _named(self, options: SourceOptions) -> Iterator[Path]:
         """A video's depth, truth and masks, and what patterns match in a folder and beside it."""
@@ -187,6 +199,11 @@ def check_concerned(recordings: Sequence[Recording], options: SourceOptions) -> 
                 f"{flag} applies only to a {expected}, and none is given (found: {told}); leave "
                 "it out"
             )
+
+
+def _and_above(path: Path) -> tuple[Path, ...]:
+    path = path.resolve()
+    return (path, *path.parents)
 
 
 def _is_output(path: Path, output: Path) -> bool:

@@ -51,7 +51,7 @@ def kept_state(package: Path) -> str:
     except RuntimeError:  # a service without a home
         return state_of_files(package)
     with suppress(OSError, ValueError):
-        before, state = kept.read_text().splitlines()
+        before, state = kept.read_text(encoding="utf-8").splitlines()
         if before == written:
             return state
     state = state_of_files(package)

@@ -23,14 +23,13 @@ from dkt_ros.files import only_process, write_whole
 from dkt_ros.fusion.weights import refiner_state
 from dkt_ros.predict.load import network_state
 from dkt_ros.processing.figures import plain
-from dkt_ros.processing.find_sources import Recording
+from dkt_ros.processing.find_sources import MANIFEST, Recording
 from dkt_ros.processing.one import Progress, discard, process_one, tidy
 from dkt_ros.processing.options import ProcessOptions
 from dkt_ros.processing.outcome import Outcome, ProcessingError
 
 _log = logging.getLogger(__name__)
 
-MANIFEST = "manifest.json"
 TRIES = 2
 """Of a recording whose worker process dies; the second goes on where the first came to."""
 
@@ -149,7 +148,7 @@ def default_workers(recordings: int, device: str) -> int:
 def read_manifest(path: Path) -> dict[str, Any]:
     """What an earlier run wrote: "recordings", by name, and "options". Raises DktError."""
     try:
-        content = dict(json.loads(path.read_text()))
+        content = dict(json.loads(path.read_text(encoding="utf-8")))
         content["recordings"] = {
             name: dict(entry) for name, entry in dict(content["recordings"]).items()
         }

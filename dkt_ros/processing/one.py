@@ -134,7 +134,7 @@ def _check_partial(final: Path, made_of: MadeOf) -> None:
     """Raises ProcessingError where a run of something else came some way, which is kept."""
     folder = _partial_of(final)
     with suppress(OSError, ValueError, KeyError, TypeError):
-        state = json.loads((folder / _STATE).read_text())
+        state = json.loads((folder / _STATE).read_text(encoding="utf-8"))
         found = {**state["same"], "options": state.get("options")}
         made_of.check(folder, found)
 
@@ -142,7 +142,7 @@ def _check_partial(final: Path, made_of: MadeOf) -> None:
 def _summary_of(folder: Path) -> dict[str, Any] | None:
     """An output's summary; None where there is none, or one of something else."""
     try:
-        found = json.loads((folder / SUMMARY).read_text())
+        found = json.loads((folder / SUMMARY).read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return None
     return found if isinstance(found, dict) and "fingerprint" in found else None
@@ -336,7 +336,7 @@ class _Run:
     def _resumed(self) -> RunState:
         """What an earlier run of the same left behind; else all is begun anew."""
         try:
-            found = json.loads((self._folder / _STATE).read_text())
+            found = json.loads((self._folder / _STATE).read_text(encoding="utf-8"))
             found.pop("options", None)
             if found.pop("same") == self._same:
                 name, sealed = found.pop("snapshot")

@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from dkt_ros.errors import DktError
-from dkt_ros.processing.find_sources import SUMMARY
-from dkt_ros.processing.many import MANIFEST, read_manifest
+from dkt_ros.processing.find_sources import MANIFEST, SUMMARY
+from dkt_ros.processing.many import read_manifest
 from dkt_ros.processing.one import FRAMES
 
 Figures = dict[str, Any]
@@ -64,11 +64,11 @@ class Outputs:
 def read_output(folder: Path) -> Output:
     """An output folder of one recording. Raises DktError where it is none, or not whole."""
     try:
-        summary = dict(json.loads((folder / SUMMARY).read_text()))
+        summary = dict(json.loads((folder / SUMMARY).read_text(encoding="utf-8")))
         if "fingerprint" not in summary:
             raise ValueError(f"{SUMMARY} is of something else")
         _check(summary, _SUMMARY, SUMMARY)
-        lines = (folder / FRAMES).read_text().splitlines()
+        lines = (folder / FRAMES).read_text(encoding="utf-8").splitlines()
         frames = [dict(json.loads(line)) for line in lines]
         for number, frame in enumerate(frames, start=1):
             _check(frame, _FIGURES, f"{FRAMES} line {number}")

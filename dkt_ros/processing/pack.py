@@ -241,7 +241,7 @@ def _already(
         return None
     lost, notes = list[str](), list[str]()
     with suppress(OSError, ValueError, KeyError, TypeError):
-        told = json.loads(record.read_text())
+        told = json.loads(record.read_text(encoding="utf-8"))
         if told["packed"] == made_of:
             lost, notes = list(map(str, told["lost"])), list(map(str, told["notes"]))
     frames = sum(len(tar_index(path)) for path in there)
@@ -326,7 +326,7 @@ class _Run:
         """How far an earlier run of the same came."""
         clips, why = len(_tars(self._folder, self._name)), "is without a note of how far it came"
         with suppress(OSError, ValueError, KeyError, TypeError, AttributeError):
-            found = json.loads((self._folder / _STATE).read_text())
+            found = json.loads((self._folder / _STATE).read_text(encoding="utf-8"))
             state = _State(**{k: v for k, v in found.items() if k != "same"})
             clips = state.clips
             whole = all(self._tar(number).is_file() for number in range(state.clips))

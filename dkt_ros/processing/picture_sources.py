@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
@@ -34,6 +35,8 @@ _CAMERA = (
     "scene_camera.*",
 )
 _CAMERA_FILES = (".txt", ".yaml", ".yml", ".json", ".npy", ".xml")
+_OTHER_CAMERAS = {"depth", "ir", "infra", "infrared", "left", "right", "thermal"}
+"""What names of calibration files say that are not colour's."""
 
 
 class FolderSource(Source):
@@ -59,7 +62,7 @@ class FolderSource(Source):
             )
         self._folder = ImageFolder(
             folder=path,
-            intrinsics=options.pinhole or options.intrinsics or _calibration_file(path),
+            intrinsics=options.pinhole or options.intrinsics or _calibration_file(path, self.notes),
             color=color,
             depth=depth,
             truth=options.truth,
@@ -138,15 +141,30 @@ def _usable(found: LabelledFrame | DktError) -> LabelledFrame:
     return found
 
 
-def _calibration_file(folder: Path) -> Path:
-    for pattern in _CAMERA:
-        for file in sorted(shown(folder, pattern)):
-            if file.suffix.lower() in _CAMERA_FILES:
-                return file
-    raise ProcessingError(
-        Outcome.NO_CAMERA_INFO,
-        f"{folder}: no calibration found (looked for {', '.join(_CAMERA)}); {GIVE_CAMERA}",
-    )
+def _calibration_file(folder: Path, notes: list[str]) -> Path:
+    """The likeliest; of several cameras' that of colour."""
+    files = [
+        file
+        for pattern in _CAMERA
+        for file in sorted(shown(folder, pattern))
+        if file.suffix.lower() in _CAMERA_FILES
+    ]
+    if not files:
+        raise ProcessingError(
+            Outcome.NO_CAMERA_INFO,
+            f"{folder}: no calibration found (looked for {', '.join(_CAMERA)}); {GIVE_CAMERA}",
+        )
+    own = next((file for file in files if not _is_of_another(file)), None)
+    if own is None:
+        notes.append(
+            f"the calibration of {files[0].name} is taken for colour's; --intrinsics names another"
+        )
+    return own or files[0]
+
+
+def _is_of_another(file: Path) -> bool:
+    words = set(re.split(r"[\W\d_]+", file.stem.lower()))
+    return bool(words & _OTHER_CAMERAS) and not words & {"color", "colour", "rgb"}
 
 
 def is_picture_folder(path: Path) -> bool:

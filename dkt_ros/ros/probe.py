@@ -213,7 +213,7 @@ def is_cut_off(descriptors: Path = Path("/proc/self/fd")) -> bool:
 def _is_held(lock: Path) -> bool:
     """Whether the owner of a segment lives. Raises OSError where there is no such file."""
     try:
-        with lock.open() as stream:
+        with lock.open("rb") as stream:
             fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except (BlockingIOError, PermissionError):
         return True

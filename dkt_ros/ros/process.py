@@ -153,7 +153,7 @@ def taking_apart() -> Iterator[None]:
     Fast DDS's TCP (LARGE_DATA) waits for a peer whose process stands still, when it has told all
     others of the end, and Python waits with it: no signal is heard, no other thread goes on.
     """
-    with open(os.devnull, "w") as nowhere:
+    with open(os.devnull, "wb") as nowhere:
         faulthandler.dump_traceback_later(_TAKING_APART_S, exit=True, file=nowhere)
         try:
             yield

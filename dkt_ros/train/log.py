@@ -100,7 +100,7 @@ def _wandb_run(folder: Path, done: int, project: str) -> Any:
     kept = folder / WANDB_FILE
     if done == 0:
         write_whole(kept, secrets.token_hex(8))
-    identity = kept.read_text() if kept.is_file() else name
+    identity = kept.read_text(encoding="utf-8") if kept.is_file() else name
     try:
         run = wandb.init(project=project, name=name, id=identity, dir=str(folder), resume="allow")
     except Exception as error:  # whatever it raises, it is about wandb alone

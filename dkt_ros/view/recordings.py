@@ -18,8 +18,7 @@ from dkt_ros.estimator import DepthEstimate, DepthEstimator
 from dkt_ros.messages.alignment import alignment_fields
 from dkt_ros.messages.moments import SERIES, Moment, moment_of, told_state
 from dkt_ros.processing.api import process
-from dkt_ros.processing.find_sources import SUMMARY, Recording, find_recordings
-from dkt_ros.processing.many import MANIFEST
+from dkt_ros.processing.find_sources import MANIFEST, SUMMARY, Recording, find_recordings
 from dkt_ros.processing.messages import typestore
 from dkt_ros.processing.one import BAG
 from dkt_ros.processing.outputs import Output, read_outputs

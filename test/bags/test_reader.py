@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import gzip
+import os
 import re
 import shutil
 import sqlite3
 import struct
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -354,6 +357,29 @@ def test_metadata_says_which_files_and_what_is_latched_and_nothing_else(
         assert {(topic.latched, topic.kept) for topic in reader.topics.values()} == {(True, 4)}
     with BagReader(storage_file(bag)) as reader:
         assert not any(topic.latched for topic in reader.topics.values())
+
+
+def test_metadata_is_utf_8_whatever_the_locale(tmp_path: Path, frames: list[LabelledFrame]) -> None:
+    """A locale that is not, as of Windows' or Chinese systems, which a container may inherit."""
+    bag = tmp_path / "bag"
+    record(frames, bag, RecordingOptions())
+    with (bag / "metadata.yaml").open("a", encoding="utf-8") as file:
+        file.write("# in der Küche\n")
+    ran = subprocess.run(
+        [sys.executable, "-c", _REMARKS, str(bag)],
+        env={**os.environ, "LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"},
+        capture_output=True,
+        text=True,
+    )
+    assert (ran.stdout, ran.stderr) == ("[]\n", "")
+
+
+_REMARKS = """
+import sys
+from dkt_ros.bags.reader import BagReader
+with BagReader(sys.argv[1]) as bag:
+    print(bag.remarks)
+"""
 
 
 @pytest.mark.parametrize("storage", STORAGES)

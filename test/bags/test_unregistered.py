@@ -333,6 +333,24 @@ def test_what_is_missing_is_named(tmp_path: Path, made: Callable[..., Path]) -> 
     assert raised.value.outcome is Outcome.NO_DEPTH
 
 
+@pytest.mark.parametrize(("turn", "told"), [(0.0, "of length 0"), (float("nan"), "of length nan")])
+def test_transforms_that_tf2_passes_over_tell_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, turn: float, told: str
+) -> None:
+    made = Bag.transform
+
+    def turned(bag: Bag, matrix: np.ndarray) -> Any:
+        message = made(bag, matrix)
+        for axis in "xyzw":
+            setattr(message.rotation, axis, turn)
+        return message
+
+    monkeypatch.setattr(Bag, "transform", turned)
+    match = f"camera_link to camera_color_frame in /tf_static, whose rotation is {told}"
+    with pytest.raises(ProcessingError, match=rf"nothing tells where .* by tf2: .*{match}"):
+        BagSource(tf_bag(tmp_path / "a.bag"), "a", SourceOptions())
+
+
 def test_one_frame_for_both_cameras_does_not_tell_where_they_stand(tmp_path: Path) -> None:
     with pytest.raises(ProcessingError, match=r"not registered .* nothing tells where"):
         BagSource(tf_bag(tmp_path / "a.bag", frame="camera"), "a", SourceOptions())

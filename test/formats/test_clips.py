@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import cv2
@@ -137,6 +138,13 @@ def test_a_video(tmp_path: Path, suffix: str, code: str) -> None:
 def test_what_is_no_video_is_named(tmp_path: Path, name: str) -> None:
     (tmp_path / name).write_bytes(b"not a video at all")
     with pytest.raises(DktError, match=f"{name} gives no video frames"):
+        read_clip(tmp_path / name)
+
+
+@pytest.mark.parametrize("name", ["a.mp4", "a.npz"])
+def test_a_pipe_is_refused_not_waited_for(tmp_path: Path, name: str) -> None:
+    os.mkfifo(tmp_path / name)
+    with pytest.raises(DktError, match=rf"{name} is neither a file nor a folder"):
         read_clip(tmp_path / name)
 
 

@@ -257,6 +257,8 @@ def test_impossible_numbers_are_refused() -> None:
         ("%YAML:1.0\nCamera.fx: 535.4\nDepthMapFactor: 5000.0\n", 0.0002),  # ORB-SLAM
         ("%YAML:1.0\nRGBD.DepthMapFactor: 5000.0\n", 0.0002),
         ('{"0": {"depth_scale": 1.0}, "1": {"depth_scale": 0.1}}', None),
+        ('{"fx": "600", "depth_scale": "0.0001"}', 0.0001),
+        ('{"fx": 600, "depth_scale": "auto"}', None),
         ('{"fx": 600, "depth_scale": -1}', None),
         ('{"fx": 600}', None),
         ("no calibration", None),
@@ -268,3 +270,10 @@ def test_the_unit_of_depth_that_a_file_states(
     (tmp_path / "camera.txt").write_text(text)
     assert stated_depth_unit(tmp_path / "camera.txt") == unit_m
     assert stated_depth_unit(tmp_path / "none.txt") is None
+
+
+def test_of_several_units_a_picture_has_its_own(tmp_path: Path) -> None:
+    file = tmp_path / "scene_camera.json"
+    file.write_text('{"0": {"depth_scale": 1.0}, "12": {"depth_scale": 0.1}}')
+    found = [stated_depth_unit(file, picture) for picture in ("000000", "000012", "7", "left")]
+    assert found == [0.001, 0.0001, None, None]

@@ -242,6 +242,17 @@ def test_a_slash_before_the_frame_id_is_remarked_on() -> None:
     assert "'/color_frame': expected no slash" in text
 
 
+@pytest.mark.parametrize("frame", ["color_frame ", "\tcolor_frame", " "])
+def test_a_blank_beside_the_frame_id_is_remarked_on(frame: str) -> None:
+    desk = Desk()
+    desk.calibrate()
+    desk.show(0, rgb(frame), metres(frame))
+    assert len(desk.filed) == 1
+    cause, text = desk.reports[0]
+    assert cause == "frame_id"
+    assert f"{frame!r}: expected no blank" in text
+
+
 def test_another_frame_id_of_depth_is_a_warning_not_a_refusal() -> None:
     desk = Desk()
     desk.calibrate()
@@ -269,6 +280,16 @@ def test_distortion_is_a_warning_for_raw_images(rectified: bool, warnings: int) 
     desk.show(0)
     assert len(desk.filed) == 1
     assert [cause for cause, _ in desk.reports] == ["distortion"] * warnings
+
+
+def test_distortion_that_is_no_number_is_told_as_that() -> None:
+    desk = Desk()
+    desk.calibrate(d=[float("nan")] * 5, distortion_model="plumb_bob")
+    desk.show(0)
+    assert len(desk.filed) == 1
+    ((cause, text),) = desk.reports
+    assert cause == "distortion"
+    assert "numbers in D that are not finite" in text
 
 
 def test_time_running_back_starts_an_epoch() -> None:

@@ -35,9 +35,10 @@ from dkt_ros.geometry import to_millimetres
 from dkt_ros.model.checkpoint import default_checkpoint
 from dkt_ros.predict.options import PredictorOptions
 from dkt_ros.processing.api import process
+from dkt_ros.processing.find_sources import Recording
 from dkt_ros.processing.formats import FILE_FORMATS
 from dkt_ros.processing.messages import typestore
-from dkt_ros.processing.one import discard
+from dkt_ros.processing.one import discard, process_one
 from dkt_ros.processing.options import ProcessOptions
 from dkt_ros.processing.outcome import Outcome, ProcessingError
 from dkt_ros.processing.previews import Previews, read_preview
@@ -490,6 +491,27 @@ def test_what_is_there_is_kept_and_other_options_are_refused(
     (tmp_path / "scene" / "summary.json").unlink()
     with pytest.raises(ProcessingError, match="no output of `dkt process`"):
         processed(bag, told, tmp_path)
+
+
+@pytest.mark.parametrize("below", ["..", "../..", "."])
+def test_what_an_output_lies_beside_or_above_is_looked_at_for_changes(
+    bag: Path, told: ProcessOptions, tmp_path: Path, below: str
+) -> None:
+    """`--output .` in the folder of recordings, in the one above, and in the bag itself."""
+    copy = tmp_path / "day" / "scene"
+    shutil.copytree(bag, copy)
+    recording = Recording(copy, "depth")
+    out = copy / below
+
+    def made() -> dict[str, Any]:
+        load = lambda: load_estimator(told.predictor, told.estimator)  # noqa: E731
+        return process_one(recording, told, out, load)
+
+    made()
+    assert made()["already_there"]
+    os.utime(next(copy.glob("*.mcap")), (1, 1))
+    with pytest.raises(ProcessingError, match="scene held before it changed"):
+        made()
 
 
 def test_what_was_made_of_other_contents_is_refused(

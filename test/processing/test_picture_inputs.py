@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 from dataclasses import replace
 from pathlib import Path
@@ -83,6 +84,27 @@ def test_the_unit_of_depth_beside_the_intrinsics_holds(pictures: Path) -> None:
     assert any("taken for 0.001 m" in note for note in in_millimetres.notes)
 
 
+def test_scenes_may_have_units_of_depth_of_their_own(tmp_path: Path, pictures: Path) -> None:
+    """Of two cameras, each with a calibration file that states its own."""
+    expected = known(shots(opened(pictures))[0].frame.raw_depth)
+    scenes = tmp_path / "scenes"
+    for name, unit_m in (("l515", 0.00025), ("d435", 0.001)):
+        for role in ("color", "depth"):
+            (scenes / name / role).mkdir(parents=True)
+            shutil.copy(pictures / role / "0.png", scenes / name / role)
+        camera = {"fx": 48, "fy": 49, "cx": 24, "cy": 16, "depth_scale": unit_m}
+        (scenes / name / "camera.json").write_text(json.dumps(camera))
+    options = SourceOptions(color="*/color/*", depth="*/depth/*", intrinsics="*/camera.json")
+    source = opened(scenes, options)
+    found = [known(shot.frame.raw_depth) for shot in shots(source)]
+    np.testing.assert_allclose(found[0], expected, rtol=1e-6)
+    np.testing.assert_allclose(found[1], 0.25 * expected, rtol=1e-6)
+    (note,) = source.notes
+    assert re.search(r"taken for 0\.00025 m; .*l515/camera\.json says 0\.00025", note)
+    given = shots(opened(scenes, replace(options, override_unit=True)))
+    np.testing.assert_allclose(known(given[1].frame.raw_depth), expected, rtol=1e-6)
+
+
 def test_a_unit_that_is_given_holds_whichever_it_is() -> None:
     def options(*flags: str) -> SourceOptions:
         command = ["process", "in", "--output", "out", *flags]
@@ -92,6 +114,20 @@ def test_a_unit_that_is_given_holds_whichever_it_is() -> None:
     assert options("--depth-unit", "0.001") == SourceOptions(override_unit=True)
     given = options("--depth-unit", "0.002")
     assert given == SourceOptions(depth_unit_m=0.002, override_unit=True)
+
+
+def test_of_several_cameras_files_colour_has_its_own(pictures: Path) -> None:
+    own = pictures / "intrinsics.txt"
+    (pictures / "depth_intrinsics.txt").write_text("40 0 24\n0 40 16\n0 0 1\n")
+    for name in ("intrinsics.txt", "rgb_intrinsics.txt", "intrinsics_depth_to_color.txt", "K.txt"):
+        own = own.rename(pictures / name)
+        source = opened(pictures)
+        assert shots(source)[0].frame.intrinsics.fx == 48
+        assert not source.notes
+    own.unlink()
+    source = opened(pictures)
+    assert shots(source)[0].frame.intrinsics.fx == 40
+    assert any("depth_intrinsics.txt is taken for colour's" in note for note in source.notes)
 
 
 def test_the_unit_in_a_calibration_file_holds_for_arrays_and_videos_too(tmp_path: Path) -> None:

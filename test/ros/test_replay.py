@@ -536,6 +536,7 @@ def test_compressed_topics_are_found_and_topics_for_nobody_do_not_hold_up(
         (["/no/such/bag"], "no such bag"),
         ([], "no bag given"),
         (["BAG", "--rate", "0"], "rate is 0"),
+        (["BAG", "--queue-depth", "10000000000"], "queue_depth is 10000000000, expected 1 to 2147"),
         (["BAG", "--start-delay", "inf"], "start_delay_s is inf, expected a finite number"),
         (
             ["BAG", "--ros-args", "-p", "clock_hz:=.nan"],

@@ -59,7 +59,7 @@ def _names(section: str, node: str) -> bool:
 def read_yaml(path: Path, loader: type[yaml.SafeLoader] = UniqueKeys) -> Any:
     """A file's contents. Raises DktError where it cannot be read, or is no YAML."""
     try:
-        return yaml.load(path.read_text(), loader)
+        return yaml.load(path.read_text(encoding="utf-8"), loader)
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise DktError(f"{path} is no YAML file: {error}") from error
     except OSError as error:

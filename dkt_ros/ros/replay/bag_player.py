@@ -38,6 +38,7 @@ _ACKNOWLEDGE_TIMEOUT_S = 5.0
 _POLL_S = 0.05
 _LONGEST_PAUSE_NS = 3600 * NANOSECONDS_PER_SECOND
 _OF_EVERY_NODE = {"/clock", "/parameter_events", "/rosout"}  # their subscribers mean nothing
+_DEEPEST = 2**31 - 1  # what middlewares count in
 _DISCOVERY_S = 1.0  # a node's subscriptions become known one after the other
 
 
@@ -60,8 +61,8 @@ class Pace:
             raise DktError(f"rate is {self.rate:g}, expected a positive number (1 = as recorded)")
         if not 0.0 <= self.clock_hz < float("inf"):
             raise DktError(f"clock_hz is {self.clock_hz:g}, expected 0 (no /clock) or more")
-        if self.queue_depth < 1:
-            raise DktError(f"queue_depth is {self.queue_depth}, expected 1 or more")
+        if not 1 <= self.queue_depth <= _DEEPEST:
+            raise DktError(f"queue_depth is {self.queue_depth}, expected 1 to {_DEEPEST}")
 
 
 class BagPlayer:
