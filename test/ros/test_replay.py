@@ -190,6 +190,16 @@ def test_rate_and_remaps_by_parameter_and_option(
     assert seconds_played(finished(process)) >= 1.9
 
 
+def test_topics_that_are_played_as_one_are_named(
+    bag: Path, replay: Callable[..., subprocess.Popen[str]]
+) -> None:
+    remap = "--remap", f"{COLOR}:=/one", "--remap", f"{DEPTH}:=/one"
+    output = finished(replay(bag, "--topics", COLOR, DEPTH, "--rate", "100", *remap))
+    assert f"{COLOR}, {DEPTH} are all played as /one" in output
+    output = finished(replay(bag, "--topics", COLOR, DEPTH, "--rate", "100", *remap[:2]))
+    assert "are all played as" not in output
+
+
 def test_a_looped_bag_runs_backwards_and_so_does_its_clock(
     bag: Path, listener: Listener, replay: Callable[..., subprocess.Popen[str]]
 ) -> None:

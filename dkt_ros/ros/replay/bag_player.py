@@ -189,8 +189,20 @@ class BagPlayer:
                 self._leave_out(name, problem)
         if not channels:
             raise DktError(f"{self._bag.path}: none of its topics can be played")
+        self._warn_of_mixing(channels)
         self._unfit = dict.fromkeys(channels, "")
         return channels
+
+    def _warn_of_mixing(self, channels: dict[str, Channel]) -> None:
+        names: dict[str, list[str]] = {}
+        for name, channel in channels.items():
+            names.setdefault(channel.publisher.topic_name, []).append(name)
+        for topic, mixed in names.items():
+            if len(mixed) > 1:
+                self._warn(
+                    f"{', '.join(mixed)} are all played as {topic}, mixed: expected one topic for "
+                    "each; choose one by --topics, or rename one by --remap"
+                )
 
     def _leave_out(self, name: str, problem: str) -> None:
         """A warning; DktError where the topic was asked for."""
