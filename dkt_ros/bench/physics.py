@@ -54,7 +54,7 @@ class Physics:
 
     friction   coefficient between pads and objects
     force      N, of each jaw at most
-    stop_force N on the gripper at which it stops while coming down, as arms do
+    stop_force N on the gripper in all at which it stops while coming down, as arms do
     lift       metres
     hold       seconds that it has to stay up
     step       seconds of a time step
