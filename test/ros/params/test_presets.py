@@ -197,6 +197,7 @@ def test_the_demonstrations_bag_names_its_camera(cameras: Path, repo_root: Path)
         "depth_transport": "compressedDepth",
     }
     assert preset.frame == "camera_color_optical_frame"
+    assert preset_of_bag(cameras, arguments | {"frame": "wrist"}, bag).frame == "wrist"
     with pytest.raises(DktError, match=r"has no /camera/camera/color/image_raw.*compressedDepth"):
         preset_of_bag(cameras, arguments | {"camera": "realsense"}, bag)
     color = {"color_topic": "/camera/camera/color/image_raw"}
