@@ -23,8 +23,8 @@ from fixtures.waiting import eventually
 
 from dkt_ros.bench.attempts import Record, try_grasp
 from dkt_ros.bench.commands import _append, read_records
-from dkt_ros.bench.methods import depths
-from dkt_ros.bench.scenes import clips_of, read_scene
+from dkt_ros.bench.methods import Told, depths
+from dkt_ros.bench.scenes import TableScene, clips_of, read_scene
 from dkt_ros.cli import main
 from dkt_ros.errors import DktError
 from dkt_ros.evaluation.models import Depths
@@ -38,7 +38,9 @@ from dkt_ros.formats.transphy3d import (
     write_sequence,
 )
 from dkt_ros.geometry import Intrinsics
+from dkt_ros.grasp.antipodal import Grasp, Plan
 from dkt_ros.model.checkpoint import default_checkpoint
+from dkt_ros.rigid.world import Body
 from dkt_ros.synth.lathe import stack
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -298,6 +300,50 @@ def test_of_an_orbit_all_frames_are_seen_and_the_last_is_planned_in(tmp_path: Pa
         assert told.min_confidence == least
     tried = try_grasp(scene, "fused", found)
     assert tried.record.result == "held"
+
+
+def solid(box: Box, below: float = 0.0) -> Body:
+    """The box, on what is so high."""
+    size = 0.5 * np.array(box.size)
+    mesh, pose = stack([(size[0], size[1], 0.0), (size[0], size[1], box.size[2])]), np.eye(4)
+    pose[:3, 3] = box.x, box.y, below + 0.0002
+    return Body("box", pose, 0.1, mesh, (mesh,))
+
+
+@pytest.mark.parametrize("over", [False, True])
+@pytest.mark.parametrize("first", [0, 1])
+def test_a_grasp_is_judged_by_the_body_that_it_is_at(over: bool, first: int) -> None:
+    """Beside another, or on a block whose corners are nearer to it than its own."""
+    block = Box(0.0 if over else -0.08, 0.0, (0.04, 0.04, 0.04))
+    bar = Box(0.0, 0.0, (0.07, 0.02, 0.03))
+    bodies = [solid(block), replace(solid(bar, 0.04 * over), name="bar")]
+    numbers = (2 - first, 1 + first)  # of block and bar in the picture
+    seen = view(0.0, 0.45)
+    truth = depth_of([], seen, CAMERA)
+    instance = np.zeros(truth.shape, np.uint8)
+    for number, box, below in zip(numbers, (block, bar), (0.0, 0.04 * over), strict=True):
+        lowered = replace(seen, position=seen.position - np.array([0, 0, below]))
+        depth, empty = (depth_of(things, lowered, CAMERA) for things in ([box], []))
+        shown = depth < empty - 1e-5
+        instance[shown], truth[shown] = number, depth[shown]
+    pose = np.eye(4)
+    pose[:3, :3], pose[:3, 3] = seen.rotation.T, seen.position
+    rgb = np.zeros((1, *instance.shape, 3), np.uint8)
+    video = Video("scene", rgb, truth[None], raw=truth[None])
+    bodies = bodies if first else bodies[::-1]
+    scene = TableScene("s", "diffuse", video, bodies, instance, CAMERA, pose)
+    tip = np.array([0.0, 0.0, 0.04 * over + 0.015])
+    grasp = Grasp(
+        seen.rotation @ np.diag([1.0, -1.0, -1.0]),
+        seen.rotation @ (tip - seen.position),
+        0.04,
+        1.0,
+        1.0,
+    )
+    record = try_grasp(scene, "own", Told(truth), lambda *_: Plan((grasp,))).record
+    assert (record.shape, record.result) == ("bar", "held")
+    assert record.lifted_m > 0.1
+    assert (record.error_m, record.known, record.objects) == (0.0, 1.0, 2)
 
 
 def test_what_holds_the_objects_is_an_obstacle_and_no_target(tmp_path: Path) -> None:
