@@ -138,8 +138,16 @@ def main(argv: Sequence[str] | None = None) -> int:
                 on, off = (float(value) for value in np.nanmean(np.array(pairs), axis=0))
                 # A method may have no depth on the objects of some.
                 frames = int(np.isfinite(np.array(pairs)[:, 0]).sum())
-                row = {"curve": curve, "level": level, "method": name, "frames": frames}
-                rows.append({**row, "objects": on, "rest": off})
+                rows.append(
+                    {
+                        "curve": curve,
+                        "level": level,
+                        "method": name,
+                        "objects": on,
+                        "rest": off,
+                        "frames": frames,
+                    }
+                )
                 print(
                     f"{curve:<14}{level:6.2f}  {name:<24}{100 * on:8.2f}{100 * off:8.2f} %"
                     f"  {frames} frames",
