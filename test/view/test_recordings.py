@@ -92,6 +92,7 @@ def test_a_recording_is_estimated(bag: Path) -> None:
         np.testing.assert_array_equal(moment.depth, estimate.depth)
         np.testing.assert_array_equal(moment.raw, raw)
         assert moment.series["scale"] == estimate.alignment.scale
+        assert moment.series["latency"] > 0
         assert moment.state == "OK"
 
 
@@ -100,7 +101,10 @@ def test_an_output_shows_what_was_processed(
     bag: Path, output: Callable[..., Path], formats: list[str]
 ) -> None:
     """Depth and figures of the output; raw depth, and what files lack, of the recording."""
-    found = joined(list(moments(output("--format", *formats), SourceOptions(), not_loaded)))
+    shown_in_turn = list(moments(output("--format", *formats), SourceOptions(), not_loaded))
+    stamps = [moment.stamp_ns for moment in shown_in_turn]
+    assert stamps == sorted(stamps)
+    found = joined(shown_in_turn)
     expected = joined(list(moments(bag, SourceOptions(), told)))
     assert list(found) == list(expected)
     for stamp, shown in found.items():
