@@ -200,6 +200,32 @@ def test_depth_in_files_and_a_planner_of_ones_own(
     assert not any((tmp_path / "heap").iterdir())  # no settings that hold for no attempts
 
 
+def test_processes_share_the_scenes_and_what_is_an_object_may_be_left_to_the_planner(
+    scenes: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    masks: list[Any] = []
+
+    def plan(scene: Any, *_: Any) -> Plan:
+        masks.append(scene.target)
+        return Plan(problem="no idea")
+
+    monkeypatch.setattr("dkt_ros.bench.attempts.load_planner", lambda name: plan)
+    words = [*WORDS, "--data", str(scenes), "--output", str(tmp_path), "--methods", "truth"]
+    words += ["--target", "all"]
+    for part, attempts in ((1, 0), (0, 3)):
+        assert main([*words, "--shard", f"{part}/2"]) == 0
+        assert f"{attempts} attempts so far" in capsys.readouterr().out
+        assert not (tmp_path / "bench.json").exists()
+    assert masks == [None] * 3
+    assert main(words) == 0
+    assert len(masks) == 3, "all are there"
+    told = json.loads((tmp_path / "bench.json").read_text())["attempts"]
+    assert {(one["result"], one["why"]) for one in told} == {("no grasp found", "no idea")}
+
+
 @pytest.mark.parametrize(
     ("words", "said"),
     [
