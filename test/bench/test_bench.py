@@ -366,10 +366,21 @@ def test_a_grasp_is_judged_by_the_body_that_it_is_at(over: bool, first: int) -> 
         1.0,
         1.0,
     )
-    record = try_grasp(scene, "own", Told(truth), lambda *_: Plan((grasp,))).record
-    assert (record.shape, record.result) == ("bar", "held")
+    # Of its pixels a quarter has no depth, a quarter is too far, the rest a little too near.
+    told = truth.copy()
+    told[instance == numbers[0]] += 0.05
+    at = np.flatnonzero(instance == numbers[1])
+    at = at[: len(at) // 4 * 4]
+    instance[instance == numbers[1]] = 0
+    instance.flat[at] = numbers[1]
+    told.flat[at] -= 0.002
+    told.flat[at[::4]] = np.nan
+    told.flat[at[1::4]] += 0.022
+    record = try_grasp(scene, "own", Told(told), lambda *_: Plan((grasp,))).record
+    assert (record.shape, record.result, record.objects) == ("bar", "held", 2)
     assert record.lifted_m > 0.1
-    assert (record.error_m, record.known, record.objects) == (0.0, 1.0, 2)
+    assert (record.known, record.bad) == (0.75, 0.25)
+    assert (record.error_m, record.bias_m) == pytest.approx((0.002, -0.002), abs=2e-5)
 
 
 def test_what_holds_the_objects_is_an_obstacle_and_no_target(tmp_path: Path) -> None:
@@ -389,3 +400,8 @@ def test_what_holds_the_objects_is_an_obstacle_and_no_target(tmp_path: Path) -> 
     np.testing.assert_array_equal(scene.fixtures[0][0], wall[0])
     assert scene.instance[:, :100].any()
     assert not scene.instance[:, 100:].any()
+    way = np.linalg.inv(scene.camera_to_world)
+    tip = way[:3, :3] @ [0.045, 0.0, 0.03] + way[:3, 3]
+    over = Grasp(way[:3, :3] @ np.diag([1.0, -1.0, -1.0]), tip, 0.05, 1.0, 1.0)
+    tried = try_grasp(scene, "own", Told(scene.truth), lambda *_: Plan((over,)))
+    assert tried.record.result == "collision on approach"
