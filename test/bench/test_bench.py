@@ -307,23 +307,31 @@ def test_a_folder_without_scenes_is_refused(
 
 def test_of_an_orbit_all_frames_are_seen_and_the_last_is_planned_in(tmp_path: Path) -> None:
     data = written(tmp_path, ["orbit"], 0.2, 0.4, 0.6)
-    seen: list[int] = []
+    seen: list[tuple[int, Any]] = []
+    problems = {0: "dark"}
 
     class Model:
         name, answers_every = "model", 1
 
-        def depths(self, video: Video, truth: np.ndarray, *_: Any) -> dict[str, Depths]:
-            seen.append(len(video))
-            return {"fused": Depths(truth, np.ones_like(truth), problems={0: "dark"})}
+        def depths(self, video: Video, truth: np.ndarray, asked: Any) -> dict[str, Depths]:
+            seen.append((len(video), asked))
+            sure = np.ones_like(truth) * np.linspace(0.1, 0.9, 3, dtype=np.float32)[:, None, None]
+            return {alignment: Depths(truth, sure, problems=problems) for alignment in asked}
 
     scene = read_scene(clips_of(data)[-1], tmp_path / "parts")
-    found = depths(scene, ["fused"], [Model()])["fused"]
-    assert seen == [3]
-    np.testing.assert_allclose(found.depth, depth_of([BOX], view(0.6, 0.45), CAMERA), atol=2e-4)
-    careful = depths(scene, ["careful"], [Model()])["careful"]
-    for told, least in ((found, 0.0), (careful, 0.5)):
-        assert told.confidence is not None
-        assert told.min_confidence == least
+    last = view(0.6, 0.45)
+    np.testing.assert_allclose(scene.camera_to_world[:3, 3], last.position, atol=1e-6)
+    told = depths(scene, ["raw", "network", "fused", "careful"], [Model()])
+    assert seen == [(3, ["fused", "online"])]
+    for one in told.values():
+        np.testing.assert_allclose(one.depth, depth_of([BOX], last, CAMERA), atol=6e-4)
+    for name, least in (("network", 0.0), ("fused", 0.0), ("careful", 0.5)):
+        assert told[name].min_confidence == least
+        np.testing.assert_allclose(np.asarray(told[name].confidence, np.float32), 0.9)
+    problems[2] = "no scale"
+    with pytest.raises(DktError, match="s0007-000000-diffuse: no scale"):
+        depths(scene, ["fused"], [Model()])
+    found = told["fused"]
     tried = try_grasp(scene, "fused", found)
     assert tried.record.result == "held"
 
