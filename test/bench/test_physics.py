@@ -126,9 +126,9 @@ def test_a_palm_that_comes_down_flat_on_it_is_a_collision() -> None:
 @pytest.mark.parametrize("fixed", [True, False])
 def test_what_is_over_it_is_in_the_way(fixed: bool) -> None:
     """A board on two legs, as one of the bodies or as what never moves."""
-    legs = [(block(0.02, 0.2, 0.15)[0] + [x, 0, 0], block(0.02, 0.2, 0.15)[1]) for x in (-0.1, 0.1)]
+    legs = [(block(0.02, 0.2, 0.3)[0] + [x, 0, 0], block(0.02, 0.2, 0.3)[1]) for x in (-0.1, 0.1)]
     board = block(0.22, 0.2, 0.01)
-    parts = (*legs, (board[0] + [0, 0, 0.15], board[1]))
+    parts = (*legs, (board[0] + [0, 0, 0.3], board[1]))
     if fixed:
         done = attempt([body()], 0, **grasp(), physics=SHORT, fixtures=parts)
     else:
