@@ -33,6 +33,7 @@ from fixtures.glass_scenes import (  # noqa: E402
     with_noise,
 )
 
+from benchmarks.program import script  # noqa: E402
 from dkt_ros.alignment.aligner import Aligner, AlignmentConfig  # noqa: E402
 from dkt_ros.alignment.pixels import Samples, sample  # noqa: E402
 
@@ -195,4 +196,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    script(main)

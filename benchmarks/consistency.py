@@ -33,6 +33,7 @@ from fixtures.fused_scenes import read_frames as read_real  # noqa: E402
 from fixtures.judging import Judge  # noqa: E402
 
 import dkt_ros  # noqa: E402
+from benchmarks.program import script  # noqa: E402
 from demo.recorded import read_frames  # noqa: E402
 from demo.stamps import header_stamp_ns  # noqa: E402
 from dkt_ros.bags.reader import BagReader  # noqa: E402
@@ -267,4 +268,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    script(main)

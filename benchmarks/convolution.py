@@ -24,6 +24,8 @@ from diffusers.models.autoencoders.autoencoder_kl_wan import WanCausalConv3d  # 
 from torch import Tensor, nn  # noqa: E402
 
 from benchmarks.device import Machine, peak_memory, synchronise  # noqa: E402
+from benchmarks.program import script  # noqa: E402
+from dkt_ros.arguments import DTYPES  # noqa: E402
 from dkt_ros.model.conv import StackedCausalConv3d  # noqa: E402
 from dkt_ros.model.torch_backend import arrange  # noqa: E402
 
@@ -114,7 +116,7 @@ def main() -> None:
     """Measures and prints the table, and writes it where asked to."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else "")
     parser.add_argument("--device", default="cpu")
-    parser.add_argument("--dtype", default=None, help="default: bfloat16 on a GPU, else float32")
+    parser.add_argument("--dtype", choices=DTYPES, help="default: bfloat16 on a GPU, else float32")
     parser.add_argument("--repeats", type=int, default=10)
     parser.add_argument("--output", type=Path)
     args = parser.parse_args()
@@ -140,4 +142,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    script(main)

@@ -54,14 +54,16 @@ from benchmarks.counts import (  # noqa: E402
     without_weights,
 )
 from benchmarks.device import Machine, matmul_rate, peak_memory, synchronise  # noqa: E402
+from benchmarks.program import script  # noqa: E402
 from benchmarks.reference import Reference, published_transformer  # noqa: E402
+from dkt_ros.arguments import DTYPES  # noqa: E402
 from dkt_ros.arrays import to_host  # noqa: E402
 from dkt_ros.errors import DktError  # noqa: E402
 from dkt_ros.estimator import DepthEstimator  # noqa: E402
 from dkt_ros.frames import Frame, frames_of  # noqa: E402
 from dkt_ros.model.backends import BACKENDS  # noqa: E402
 from dkt_ros.model.canvas import Canvas  # noqa: E402
-from dkt_ros.model.checkpoint import default_checkpoint, load_checkpoint  # noqa: E402
+from dkt_ros.model.checkpoint import checked_folder, default_checkpoint, load_checkpoint  # noqa: E402
 from dkt_ros.model.fast_network import FastNetwork  # noqa: E402
 from dkt_ros.model.network import DktNetwork  # noqa: E402
 from dkt_ros.model.sampler import initial_noise, sample  # noqa: E402
@@ -350,7 +352,7 @@ def main() -> None:
     """Counts, measures, prints, and writes the figures where asked to."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else "")
     parser.add_argument("--device", default="cpu")
-    parser.add_argument("--dtype", default=None, help="default: bfloat16 on a GPU, else float32")
+    parser.add_argument("--dtype", choices=DTYPES, help="default: bfloat16 on a GPU, else float32")
     parser.add_argument("--checkpoint", type=Path)
     parser.add_argument("--full-size", action="store_true", help="measure random 1.3B weights")
     parser.add_argument("--backend", choices=BACKENDS, default="torch", help="rows beside torch's")
@@ -371,6 +373,8 @@ def main() -> None:
     args = parser.parse_args()
     if args.backend != "torch" and (args.engine is None or args.full_size):
         parser.error(f"--backend {args.backend} needs --engine and a --checkpoint")
+    if args.checkpoint and not args.count_only:
+        checked_folder(args.checkpoint)
     if args.threads:
         torch.set_num_threads(args.threads)
     counted: list[Row] = []
@@ -404,4 +408,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    script(main)

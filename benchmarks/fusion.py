@@ -28,9 +28,9 @@ import cv2  # noqa: E402
 import numpy as np  # noqa: E402
 import torch  # noqa: E402
 
+from benchmarks.program import script  # noqa: E402
 from dkt_ros.alignment.aligner import Aligner, Alignment, align_depth  # noqa: E402
 from dkt_ros.datasets.registry import open_dataset  # noqa: E402
-from dkt_ros.errors import DktError  # noqa: E402
 from dkt_ros.evaluation.confidence import calibration_error, confidence_errors  # noqa: E402
 from dkt_ros.evaluation.local_lines import (  # noqa: E402
     LOCAL_LINES,
@@ -393,7 +393,4 @@ def main(argv: Sequence[str] | None = None) -> None:
 
 
 if __name__ == "__main__":
-    try:
-        main()
-    except DktError as error:
-        sys.exit(f"fusion.py: {error}")
+    script(main)

@@ -30,6 +30,7 @@ import torch  # noqa: E402
 from rclpy.serialization import deserialize_message  # noqa: E402
 from sensor_msgs.msg import CompressedImage  # noqa: E402
 
+from benchmarks.program import script  # noqa: E402
 from dkt_ros.arguments import natural, positive, size  # noqa: E402
 from dkt_ros.bags.reader import BagReader  # noqa: E402
 from dkt_ros.bags.topics import camera_topics  # noqa: E402
@@ -154,4 +155,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    script(main)

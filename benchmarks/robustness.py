@@ -23,6 +23,7 @@ from numpy.typing import NDArray
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from benchmarks.device import Machine
+from benchmarks.program import script
 from dkt_ros import frames_of, load_estimator
 from dkt_ros.errors import DktError
 from dkt_ros.estimator import EstimatorConfig
@@ -98,10 +99,14 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--frames", type=int, default=1, help="of each tar (default %(default)s)")
     parser.add_argument("--output", type=Path, help="the table as JSON")
     args = parser.parse_args(argv)
-    clips = [read_sequence(path)[: args.frames] for path in sorted(args.data.glob("*.tar"))]
+    if not (paths := sorted(args.data.glob("*.tar"))):
+        raise DktError(f"{args.data}: no sequences (*.tar) in it; expected dkt synth render's")
+    clips = [read_sequence(path)[: args.frames] for path in paths]
     estimators = {}
     for entry in args.checkpoint:
         name, _, folder = entry.rpartition("=")
+        if not name:
+            raise DktError(f"--checkpoint {entry}: expected NAME=DIR")
         for depth in ("network", "fused"):
             estimators[f"{name}, {depth}"] = load_estimator(
                 config=EstimatorConfig(depth=depth), checkpoint=folder
@@ -131,13 +136,25 @@ def main(argv: Sequence[str] | None = None) -> int:
                     errors.setdefault(name, []).append((on, off))
             for name, pairs in errors.items():
                 on, off = (float(value) for value in np.nanmean(np.array(pairs), axis=0))
+                # A method may have no depth on the objects of some.
+                frames = int(np.isfinite(np.array(pairs)[:, 0]).sum())
                 rows.append(
-                    {"curve": curve, "level": level, "method": name, "objects": on, "rest": off}
+                    {
+                        "curve": curve,
+                        "level": level,
+                        "method": name,
+                        "objects": on,
+                        "rest": off,
+                        "frames": frames,
+                    }
                 )
                 print(
-                    f"{curve:<14}{level:6.2f}  {name:<24}{100 * on:8.2f}{100 * off:8.2f} %",
+                    f"{curve:<14}{level:6.2f}  {name:<24}{100 * on:8.2f}{100 * off:8.2f} %"
+                    f"  {frames} frames",
                     flush=True,
                 )
+    if not rows:
+        raise DktError(f"{args.data}: no glass or metal in the last frame of any sequence")
     if args.output:
         content = {**asdict(Machine.here()), "rows": rows}
         write_whole(args.output, json.dumps(content, indent=1) + "\n")
@@ -145,4 +162,4 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    script(main)

@@ -26,6 +26,7 @@ import cv2  # noqa: E402
 import numpy as np  # noqa: E402
 from fixtures.glass_scenes import REAL_SCENES, read_real_scene  # noqa: E402
 
+from benchmarks.program import script  # noqa: E402
 from dkt_ros.formats.transphy3d import MaterialClass, read_sequence  # noqa: E402
 
 Figures = dict[str, float]
@@ -114,13 +115,18 @@ def main(argv: Sequence[str] | None = None) -> int:
             f"no frame of the tars has raw depth of a {args.sensor} and a mask; expected tars of "
             "`dkt synth render --raw-depth --sensor`, and that sensor (--sensor)"
         )
-    real = list(real_figures(args.shared, args.far))
-    print(f"{'':38}{'real':>8}{'real':>8}   simulated, {len(simulated)} frames")
+    if (folder := args.shared / "cleargrasp_d435").is_dir():
+        real = list(real_figures(args.shared, args.far))
+    else:
+        print(f"no {folder}: the real scenes are left out; set --shared or DKT_SHARED")
+        real = []
+    names = REAL_SCENES[: len(real)]
+    print(f"{'':38}{len(real) * '    real'}   simulated, {len(simulated)} frames")
     table: dict[str, dict[str, float | None]] = {}
     for row, unit in ROWS.items():
         values = [frame[row] for frame in simulated if row in frame]
         line = "".join(f"{scene.get(row, np.nan):8.1f}" for scene in real)
-        entry = {f"real, {name}": s.get(row) for name, s in zip(REAL_SCENES, real, strict=True)}
+        entry = {f"real, {name}": s.get(row) for name, s in zip(names, real, strict=True)}
         table[f"{row}, {unit}"] = entry
         if values:
             low, high = np.percentile(values, (10, 90))
@@ -135,4 +141,4 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    script(main)

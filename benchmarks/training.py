@@ -35,7 +35,8 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from benchmarks.counts import full_size
 from benchmarks.device import Machine, peak_memory, synchronise
-from dkt_ros.model.checkpoint import EMBEDDED
+from benchmarks.program import script
+from dkt_ros.model.checkpoint import EMBEDDED, checked_folder
 from dkt_ros.model.network import DktNetwork
 from dkt_ros.train.data.latents import LatentBatch
 from dkt_ros.train.environment import load_network, make_accelerator
@@ -241,6 +242,8 @@ def main() -> None:
     parser.add_argument("--count-only", action="store_true", help="leave the measurements out")
     parser.add_argument("--output", type=Path)
     args = parser.parse_args()
+    if not args.full_size and not args.count_only:
+        checked_folder(args.checkpoint)
     lengths = {method: [LATENT_FRAMES] for method in METHODS}
     lengths["LoRA 128, raw depth"] = list(range(1, LATENT_FRAMES + 1))
     counted = [row for method in METHODS for n in lengths[method] for row in count(method, n)]
@@ -272,4 +275,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    script(main)

@@ -36,6 +36,7 @@ from demo.stamps import NANOSECONDS_PER_SECOND
 from dkt_ros.bags.reader import BagReader
 from dkt_ros.bags.topics import CameraTopics, base_topic, camera_topics
 from dkt_ros.errors import DktError
+from dkt_ros.files import check_writable, storage_error
 from dkt_ros.model.checkpoint import checkpoint_folder
 from dkt_ros.model.info import CheckpointInfo
 from dkt_ros.ros.params.parameters import NodeParameters
@@ -49,6 +50,8 @@ _SECONDS_PER_FRAME = 1.5
 _LONGEST_REPLAY_S = 45.0
 _MOMENTS, _MOST_SCENES = 3, 6  # rows of the picture: of one scene, of several
 _FRAMES_TIMED = 50
+_LAST_DOMAIN = 232
+_REPORT = "report.json"
 
 
 @dataclass(frozen=True)
@@ -77,6 +80,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         content = _evaluate(plan)
     except DktError as error:
         print(f"demo: {error}", file=sys.stderr)
+        return 1
+    except OSError as error:
+        path = Path(error.filename or plan.output)
+        print(f"demo: {storage_error(path, error)}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
         print("demo: interrupted", file=sys.stderr)
@@ -133,7 +140,10 @@ def _plan(args: argparse.Namespace) -> _Plan:
     elif not rate > 0:
         raise DktError(f"rate is {rate:g}, expected a positive number")
     domain_id = 1 + os.getpid() % 100 if args.domain_id is None else args.domain_id
+    if not 0 <= domain_id <= _LAST_DOMAIN:
+        raise DktError(f"domain ID is {domain_id}, expected 0 to {_LAST_DOMAIN}")
     output = args.output.resolve()
+    check_writable(output / _REPORT)
     return _Plan(args.bag, topics, frames, duration_s, rate, checkpoint, output, domain_id)
 
 
@@ -247,7 +257,7 @@ def _evaluate(plan: _Plan) -> dict[str, Any]:
         **summary(reception, plan.frames, comparison),
     }
     draw(rows, plan.output / "demo.png", headline(content))
-    (plan.output / "report.json").write_text(json.dumps(content, indent=1) + "\n")
+    (plan.output / _REPORT).write_text(json.dumps(content, indent=1) + "\n")
     (plan.output / "report.md").write_text(as_markdown(content))
     shutil.rmtree(received)  # two uncompressed images per frame
     return content

@@ -32,19 +32,19 @@ def main() -> None:
         raise SystemExit(f"{args.depth} holds {millimetres.dtype}, expected 16-bit millimetres")
     try:
         estimator = load_estimator(checkpoint=args.checkpoint)
-    except DktError as error:
+        rgb = np.asarray(color[..., ::-1], np.uint8)
+        (frame,) = frames_of([(rgb, millimetres * 0.001)])
+        estimate = estimator.push(frame)
+        assert estimate is not None  # a stream's first frame has depth in every mode
+        assert estimate.confidence is not None  # depth is fused by default
+        np.savez_compressed(
+            args.output,
+            depth=estimate.depth,
+            confidence=estimate.confidence,
+            source=estimate.source,
+        )
+    except (DktError, OSError) as error:
         raise SystemExit(str(error)) from error
-    rgb = np.asarray(color[..., ::-1], np.uint8)
-    (frame,) = frames_of([(rgb, millimetres * 0.001)])
-    estimate = estimator.push(frame)
-    assert estimate is not None  # a stream's first frame has depth in every mode
-    assert estimate.confidence is not None  # depth is fused by default
-    np.savez_compressed(
-        args.output,
-        depth=estimate.depth,
-        confidence=estimate.confidence,
-        source=estimate.source,
-    )
     alignment, shares = estimate.alignment, estimate.shares
     print(
         f"{alignment.state.name}: sensor {shares.sensor:.0%}, network {shares.network:.0%}, "

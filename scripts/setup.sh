@@ -24,11 +24,8 @@ log=$state/pip.log
 ros=$(ros_installation)
 lock=$root/requirements/lock.txt
 choice=$state/extras
-if [ -n "${EXTRAS+given}" ]; then
-  mkdir -p "$state"
-  echo "$EXTRAS" >"$choice"
-fi
-extras=$(cat "$choice" 2>/dev/null || echo "clouds data demo docs grasp onnx synth tensorrt test train")
+extras=${EXTRAS-$(cat "$choice" 2>/dev/null ||
+  echo "clouds data demo docs grasp onnx synth tensorrt test train")}
 requirements=(core.txt)
 for extra in $extras; do
   requirements+=("$extra.txt")
@@ -36,10 +33,12 @@ for extra in $extras; do
     fail "EXTRAS names $extra, which has no file in requirements/." \
       "Known: $(cd "$root/requirements" && echo *.txt | sed 's/\.txt//g')"
 done
+mkdir -p "$state"
+[ -z "${EXTRAS+given}" ] || echo "$extras" >"$choice"
 
 fingerprint() {
   {
-    echo "$venv ${ros:-wheels} ${PYTHON:-} $extras"
+    echo "$venv ${ros:-wheels} $(python_version "${PYTHON:-$venv/bin/python}") $extras"
     cat "$root"/requirements/*.txt "${BASH_SOURCE[0]}" "$root/scripts/prune_cmake_includes.py"
   } | sha256sum | cut -d' ' -f1
 }
@@ -60,13 +59,15 @@ find_python() {
     command -v python3 || fail "ROS is sourced from $ros, but there is no python3."
     return
   fi
-  for candidate in python3.11 python3 /usr/bin/python3.11; do
-    version=$(python_version "$candidate")
-    if [ "$version" = 3.11 ]; then
+  # That of the environment which is there comes first: it was named, maybe.
+  for candidate in "$(sed -n 's/^executable = //p' "$venv/pyvenv.cfg" 2>/dev/null || true)" \
+    python3.11 python3 /usr/bin/python3.11; do
+    if [ "$(python_version "$candidate")" = 3.11 ]; then
       command -v "$candidate"
       return
     fi
   done
+  version=$(python_version python3)
   fail "no CPython 3.11 found (python3 is ${version:-absent})." \
     "On Debian 12: apt-get install python3.11 python3.11-venv python3.11-dev" \
     "Elsewhere install CPython 3.11 and name it: make PYTHON=/path/to/python3.11" \
@@ -172,13 +173,11 @@ forget_half_installed() {
   done
 }
 
-complete=$(fingerprint)
-if [ -f "$stamp" ] && [ "$(cat "$stamp")" = "$complete" ]; then exit 0; fi
+if [ -f "$stamp" ] && [ "$(cat "$stamp")" = "$(fingerprint)" ]; then exit 0; fi
 
-mkdir -p "$state"
-rm -f "$stamp"
 python=$(find_python)
 install_packages
+rm -f "$stamp"
 make_venv
 forget_half_installed
 if [ -n "$ros" ]; then
@@ -195,5 +194,5 @@ fi
 install_group "the network${extras:+ and $extras}" "${requirements[@]}"
 [ "$(python_version "$venv/bin/python")" = 3.11 ] ||
   say "not CPython 3.11: versions are not the tested ones, and Blender (dkt synth) is left out"
-echo "$complete" >"$stamp"
+fingerprint >"$stamp"
 say "environment complete: .venv"

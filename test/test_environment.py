@@ -78,6 +78,47 @@ def test_extras_are_chosen_and_remembered(checkout: Path, bare_environment: dict
     wrong = _bash(setup, **bare_environment, PYTHON="/no/python3.11", EXTRAS="clouds cloud")
     assert "EXTRAS names cloud" in wrong.stderr
     assert "core data demo" in wrong.stderr.replace("clouds ", "")
+    assert (checkout / ".setup/extras").read_text() == "clouds\n", "the last that can be had"
+
+
+INTERPRETER = """#!/bin/bash
+case "$*" in
+  *version_info*) echo "$VERSION" ;;
+  "-m venv "*)
+    mkdir -p "$3/bin"
+    cp "$0" "$3/bin/python"
+    echo "executable = $0" >"$3/pyvenv.cfg"
+    echo "$3" >"$3/bin/activate" ;;
+esac
+"""
+
+
+def test_an_interpreter_is_named_once(checkout: Path, bare_environment: dict[str, str]) -> None:
+    """One that is not on PATH; it only says what it would be asked, and so does its pip."""
+    python = checkout / "named"
+    python.write_text(INTERPRETER)
+    python.chmod(0o755)
+
+    def setup(version: str = "3.11", **more: str) -> subprocess.CompletedProcess[str]:
+        path = f"{bare_environment['PATH']}:/usr/sbin:/sbin"
+        pip = {"PIP_INDEX_URL": CLOSED_PORT, "PIP_RETRIES": "0"}
+        script = f"'{checkout}/scripts/setup.sh'"
+        return _bash(script, **bare_environment | pip | more | {"PATH": path, "VERSION": version})
+
+    done = setup(PYTHON=str(python))
+    if "system packages" in done.stderr:
+        pytest.skip(done.stderr)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "making a virtual environment" in done.stdout
+    assert setup().stdout == "", "complete"
+    assert "does not run" in setup(PYTHON="/no/python3.11").stderr
+    assert setup().stdout == "", "still complete"
+    more = setup(EXTRAS="clouds")
+    assert (more.returncode, more.stderr) == (0, "")
+    assert "environment complete" in more.stdout
+    assert "making" not in more.stdout
+    assert f"executable = {python}\n" == (checkout / ".venv/pyvenv.cfg").read_text()
+    assert "not CPython 3.11" in setup("3.12", PYTHON=str(python)).stdout, "another one"
 
 
 @pytest.mark.parametrize("name", ["a b", "bücher", "a:b"])

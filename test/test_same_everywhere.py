@@ -144,3 +144,11 @@ def test_the_example_of_one_frame(
     with pytest.raises(SystemExit) as ended:
         run()
     assert ended.value.code == "d.png holds uint8, expected 16-bit millimetres"
+    cv2.imwrite("d.png", millimetres[::2, ::2])
+    with pytest.raises(SystemExit, match=r"raw depth of shape .* registered to the colour image"):
+        run()
+    cv2.imwrite("d.png", millimetres)
+    Path("o.npz").unlink()
+    Path("o.npz").mkdir()
+    with pytest.raises(SystemExit, match=r"Is a directory: 'o\.npz'"):
+        run()

@@ -220,7 +220,7 @@ def transitions(cell: Cell, name: str) -> dict[str, Any]:
         faults = ["a transition was not answered"] * (answered < 40)
         faults += ["did not recover"] * (took is None) + ["the process ended"] * (not node.lives)
         faults += ["get_state waited for longer than 2 s"] * (longest > 2.0)
-        said = f"40 of 40 answered, get_state within {longest:.1f} s meanwhile"
+        said = f"{answered} of 40 answered, get_state within {longest:.1f} s meanwhile"
         recovered_s = took and round(took, 1)
         return life(name, "answer all, and work afterwards", faults, said, recovered_s=recovered_s)
 

@@ -54,7 +54,7 @@ class Physics:
 
     friction   coefficient between pads and objects
     force      N, of each jaw at most
-    stop_force N on the gripper at which it stops while coming down, as arms do
+    stop_force N on the gripper in all at which it stops while coming down, as arms do
     lift       metres
     hold       seconds that it has to stay up
     step       seconds of a time step
@@ -130,7 +130,7 @@ class _Run:
         self.freedoms = [self.model.body(f"object{n}").dofadr[0] for n in range(len(bodies))]
         self.owner = self.model.geom_bodyid
         self.fingers = [self.model.body(name).id for name in ("left", "right")]
-        self.hand = [self.model.body("hand").id, *self.fingers]
+        self.wrist = slice(first := self.model.body("hand").dofadr[0], first + 3)
         self.penetration = self.energy = 0.0
 
     def result(self, target: int) -> Attempt:
@@ -200,14 +200,8 @@ class _Run:
             self.energy = max(self.energy, energy)
 
     def _push(self) -> float:
-        """N: the greatest normal force of any contact of the gripper."""
-        most, force = 0.0, np.zeros(6)
-        for number in range(self.data.ncon):
-            pair = self.owner[self.data.contact.geom[number]]
-            if pair[0] in self.hand or pair[1] in self.hand:
-                mujoco.mj_contactForce(self.model, self.data, number, force)
-                most = max(most, float(force[0]))
-        return most
+        """N: of all contacts of the gripper together, as a sensor at the wrist has it."""
+        return float(np.linalg.norm(self.data.qfrc_constraint[self.wrist]))
 
     def _gripped(self) -> set[int]:
         """Bodies that both fingers touch."""

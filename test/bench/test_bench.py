@@ -23,8 +23,8 @@ from fixtures.waiting import eventually
 
 from dkt_ros.bench.attempts import Record, try_grasp
 from dkt_ros.bench.commands import _append, read_records
-from dkt_ros.bench.methods import depths
-from dkt_ros.bench.scenes import clips_of, read_scene
+from dkt_ros.bench.methods import Told, depths
+from dkt_ros.bench.scenes import TableScene, clips_of, read_scene
 from dkt_ros.cli import main
 from dkt_ros.errors import DktError
 from dkt_ros.evaluation.models import Depths
@@ -38,7 +38,9 @@ from dkt_ros.formats.transphy3d import (
     write_sequence,
 )
 from dkt_ros.geometry import Intrinsics
+from dkt_ros.grasp.antipodal import Grasp, Plan
 from dkt_ros.model.checkpoint import default_checkpoint
+from dkt_ros.rigid.world import Body
 from dkt_ros.synth.lathe import stack
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -198,6 +200,32 @@ def test_depth_in_files_and_a_planner_of_ones_own(
     assert not any((tmp_path / "heap").iterdir())  # no settings that hold for no attempts
 
 
+def test_processes_share_the_scenes_and_what_is_an_object_may_be_left_to_the_planner(
+    scenes: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    masks: list[Any] = []
+
+    def plan(scene: Any, *_: Any) -> Plan:
+        masks.append(scene.target)
+        return Plan(problem="no idea")
+
+    monkeypatch.setattr("dkt_ros.bench.attempts.load_planner", lambda name: plan)
+    words = [*WORDS, "--data", str(scenes), "--output", str(tmp_path), "--methods", "truth"]
+    words += ["--target", "all"]
+    for part, attempts in ((1, 0), (0, 3)):
+        assert main([*words, "--shard", f"{part}/2"]) == 0
+        assert f"{attempts} attempts so far" in capsys.readouterr().out
+        assert not (tmp_path / "bench.json").exists()
+    assert masks == [None] * 3
+    assert main(words) == 0
+    assert len(masks) == 3, "all are there"
+    told = json.loads((tmp_path / "bench.json").read_text())["attempts"]
+    assert {(one["result"], one["why"]) for one in told} == {("no grasp found", "no idea")}
+
+
 @pytest.mark.parametrize(
     ("words", "said"),
     [
@@ -279,25 +307,88 @@ def test_a_folder_without_scenes_is_refused(
 
 def test_of_an_orbit_all_frames_are_seen_and_the_last_is_planned_in(tmp_path: Path) -> None:
     data = written(tmp_path, ["orbit"], 0.2, 0.4, 0.6)
-    seen: list[int] = []
+    seen: list[tuple[int, Any]] = []
+    problems = {0: "dark"}
 
     class Model:
         name, answers_every = "model", 1
 
-        def depths(self, video: Video, truth: np.ndarray, *_: Any) -> dict[str, Depths]:
-            seen.append(len(video))
-            return {"fused": Depths(truth, np.ones_like(truth), problems={0: "dark"})}
+        def depths(self, video: Video, truth: np.ndarray, asked: Any) -> dict[str, Depths]:
+            seen.append((len(video), asked))
+            sure = np.ones_like(truth) * np.linspace(0.1, 0.9, 3, dtype=np.float32)[:, None, None]
+            return {alignment: Depths(truth, sure, problems=problems) for alignment in asked}
 
     scene = read_scene(clips_of(data)[-1], tmp_path / "parts")
-    found = depths(scene, ["fused"], [Model()])["fused"]
-    assert seen == [3]
-    np.testing.assert_allclose(found.depth, depth_of([BOX], view(0.6, 0.45), CAMERA), atol=2e-4)
-    careful = depths(scene, ["careful"], [Model()])["careful"]
-    for told, least in ((found, 0.0), (careful, 0.5)):
-        assert told.confidence is not None
-        assert told.min_confidence == least
+    last = view(0.6, 0.45)
+    np.testing.assert_allclose(scene.camera_to_world[:3, 3], last.position, atol=1e-6)
+    told = depths(scene, ["raw", "network", "fused", "careful"], [Model()])
+    assert seen == [(3, ["fused", "online"])]
+    for one in told.values():
+        np.testing.assert_allclose(one.depth, depth_of([BOX], last, CAMERA), atol=6e-4)
+    for name, least in (("network", 0.0), ("fused", 0.0), ("careful", 0.5)):
+        assert told[name].min_confidence == least
+        np.testing.assert_allclose(np.asarray(told[name].confidence, np.float32), 0.9)
+    problems[2] = "no scale"
+    with pytest.raises(DktError, match="s0007-000000-diffuse: no scale"):
+        depths(scene, ["fused"], [Model()])
+    found = told["fused"]
     tried = try_grasp(scene, "fused", found)
     assert tried.record.result == "held"
+
+
+def solid(box: Box, below: float = 0.0) -> Body:
+    """The box, on what is so high."""
+    size = 0.5 * np.array(box.size)
+    mesh, pose = stack([(size[0], size[1], 0.0), (size[0], size[1], box.size[2])]), np.eye(4)
+    pose[:3, 3] = box.x, box.y, below + 0.0002
+    return Body("box", pose, 0.1, mesh, (mesh,))
+
+
+@pytest.mark.parametrize("over", [False, True])
+@pytest.mark.parametrize("first", [0, 1])
+def test_a_grasp_is_judged_by_the_body_that_it_is_at(over: bool, first: int) -> None:
+    """Beside another, or on a block whose corners are nearer to it than its own."""
+    block = Box(0.0 if over else -0.08, 0.0, (0.04, 0.04, 0.04))
+    bar = Box(0.0, 0.0, (0.07, 0.02, 0.03))
+    bodies = [solid(block), replace(solid(bar, 0.04 * over), name="bar")]
+    numbers = (2 - first, 1 + first)  # of block and bar in the picture
+    seen = view(0.0, 0.45)
+    truth = depth_of([], seen, CAMERA)
+    instance = np.zeros(truth.shape, np.uint8)
+    for number, box, below in zip(numbers, (block, bar), (0.0, 0.04 * over), strict=True):
+        lowered = replace(seen, position=seen.position - np.array([0, 0, below]))
+        depth, empty = (depth_of(things, lowered, CAMERA) for things in ([box], []))
+        shown = depth < empty - 1e-5
+        instance[shown], truth[shown] = number, depth[shown]
+    pose = np.eye(4)
+    pose[:3, :3], pose[:3, 3] = seen.rotation.T, seen.position
+    rgb = np.zeros((1, *instance.shape, 3), np.uint8)
+    video = Video("scene", rgb, truth[None], raw=truth[None])
+    bodies = bodies if first else bodies[::-1]
+    scene = TableScene("s", "diffuse", video, bodies, instance, CAMERA, pose)
+    tip = np.array([0.0, 0.0, 0.04 * over + 0.015])
+    grasp = Grasp(
+        seen.rotation @ np.diag([1.0, -1.0, -1.0]),
+        seen.rotation @ (tip - seen.position),
+        0.04,
+        1.0,
+        1.0,
+    )
+    # Of its pixels a quarter has no depth, a quarter is too far, the rest a little too near.
+    told = truth.copy()
+    told[instance == numbers[0]] += 0.05
+    at = np.flatnonzero(instance == numbers[1])
+    at = at[: len(at) // 4 * 4]
+    instance[instance == numbers[1]] = 0
+    instance.flat[at] = numbers[1]
+    told.flat[at] -= 0.002
+    told.flat[at[::4]] = np.nan
+    told.flat[at[1::4]] += 0.022
+    record = try_grasp(scene, "own", Told(told), lambda *_: Plan((grasp,))).record
+    assert (record.shape, record.result, record.objects) == ("bar", "held", 2)
+    assert record.lifted_m > 0.1
+    assert (record.known, record.bad) == (0.75, 0.25)
+    assert (record.error_m, record.bias_m) == pytest.approx((0.002, -0.002), abs=2e-5)
 
 
 def test_what_holds_the_objects_is_an_obstacle_and_no_target(tmp_path: Path) -> None:
@@ -317,3 +408,8 @@ def test_what_holds_the_objects_is_an_obstacle_and_no_target(tmp_path: Path) -> 
     np.testing.assert_array_equal(scene.fixtures[0][0], wall[0])
     assert scene.instance[:, :100].any()
     assert not scene.instance[:, 100:].any()
+    way = np.linalg.inv(scene.camera_to_world)
+    tip = way[:3, :3] @ [0.045, 0.0, 0.03] + way[:3, 3]
+    over = Grasp(way[:3, :3] @ np.diag([1.0, -1.0, -1.0]), tip, 0.05, 1.0, 1.0)
+    tried = try_grasp(scene, "own", Told(scene.truth), lambda *_: Plan((over,)))
+    assert tried.record.result == "collision on approach"

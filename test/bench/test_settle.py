@@ -87,6 +87,17 @@ def test_what_stands_on_an_edge_is_not_taken_to_rest_there() -> None:
     np.testing.assert_allclose(lowest(balanced, pose)[:4], 0.0, atol=5e-4)
 
 
+def test_what_is_jammed_into_another_has_no_place() -> None:
+    """It is at rest there, and no two things are in one place."""
+    apart = 0.02 + 0.5 * 0.024  # for three centimetres
+    corners, faces = stack([(0.02, 0.05, 0.0), (0.02, 0.05, 0.06)])
+    beside = [(corners + np.array([x, 0, 0]), faces) for x in (-apart, apart)]
+    jammed, free = block(0, 0, 0.0002), block(0.2, 0, 0.0002)
+    poses = settle([jammed, free], beside)
+    assert poses[0] is None
+    assert lowest(free, poses[1])[0] == pytest.approx(0.0, abs=5e-4)
+
+
 def test_walls_hold_what_falls_and_a_hull_does_for_its_parts() -> None:
     body = replace(block(0.05, 0.0, 0.05), parts=())
     (pose,) = fall([body], (), WALLS)

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from fixtures.folders import disk_full
 from fixtures.recorded_frames import HEIGHT, WIDTH, labelled_frames
 
 pytest.importorskip("rclpy", reason="needs rclpy")
@@ -90,6 +91,31 @@ def test_a_demo_without_any_depth_fails_and_says_why(
     ]
     assert json.loads((output / "report.json").read_text())["frames"]["with_depth"] == 0
     assert (output / "demo.png").is_file()
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["--rate", "nan"], "rate is nan, expected a positive number"),
+        (["--domain-id", "233"], "domain ID is 233, expected 0 to 232"),
+        (["--output", "/proc/none"], "/proc/none/report.json: cannot be written"),
+    ],
+)
+def test_what_cannot_be_is_refused_before_anything_is_played(
+    bag: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], words: list[str], said: str
+) -> None:
+    assert demo.main(["--bag", str(bag), "--output", str(tmp_path / "output"), *words]) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert said in line
+
+
+def test_a_disk_that_is_full_in_the_end_is_told(
+    monkeypatch: pytest.MonkeyPatch, bag: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(demo, "draw", disk_full)
+    status, output = play(monkeypatch, bag, answers(1.0, "OK"), 0.5)
+    assert status == 1
+    assert capsys.readouterr().err.startswith(f"demo: {output}: the disk is full")
 
 
 def test_a_picture_of_several_scenes_shows_each_once() -> None:

@@ -120,6 +120,16 @@ def test_beyond_the_view_nothing_is_sure(frame: GlassFrame) -> None:
         assert confidence[inside].mean() > confidence[:20].max() + 0.3
 
 
+def test_depth_has_no_step_where_the_view_ends(frame: GlassFrame) -> None:
+    """What was decided inside is joined by what stands beyond."""
+    narrow = narrowed(frame, 0.7)
+    rows, columns = (slice_of(np.isfinite(narrow.raw), axis) for axis in (0, 1))
+    error = np.log(fuse(narrow).depth / frame.truth)[rows]
+    steps = np.nanmean(np.abs(np.diff(error, axis=1)), axis=0)
+    borders = np.r_[columns[0] - 30 : columns[0] + 2, columns[-1] - 2 : columns[-1] + 30]
+    assert steps[borders].max() < 0.0105
+
+
 def slice_of(inside: np.ndarray, axis: int) -> np.ndarray:
     found = np.flatnonzero(inside.any(axis=1 - axis))
     return np.arange(found[0], found[-1] + 1)

@@ -15,6 +15,10 @@ import pytest
 from fixtures.waiting import PATIENCE_S, eventually
 
 FOLDER = Path(__file__).parent
+CHOICES_OF_MEMORY = (
+    *("FASTDDS_DEFAULT_PROFILES_FILE", "FASTRTPS_DEFAULT_PROFILES_FILE"),
+    *("FASTDDS_BUILTIN_TRANSPORTS", "RMW_IMPLEMENTATION"),
+)
 
 
 @pytest.mark.roslaunch
@@ -100,6 +104,42 @@ def test_what_cannot_work_starts_nothing(
     assert "process started" not in output
 
 
+TOLD = """#!/bin/sh
+echo "$@"
+env | grep PROFILES_FILE
+"""
+"""In front of a command: how it would be called, and with which memory for images."""
+
+
+@pytest.mark.roslaunch
+@pytest.mark.ros
+@pytest.mark.skipif(shutil.which("setpriv") is None, reason="needs util-linux's setpriv")
+@pytest.mark.parametrize("one", [False, True])
+def test_each_camera_of_a_cell_has_its_topics(
+    one: bool, tmp_path: Path, repo_root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in CHOICES_OF_MEMORY:
+        monkeypatch.delenv(name, raising=False)
+    tell, cell = tmp_path / "tell", tmp_path / "cell.yaml"
+    tell.write_text(TOLD)
+    tell.chmod(0o755)
+    cameras = "{left: {camera: zed, planner: antipodal}, right: {camera: realsense}}"
+    cell.write_text(f"one_process: {str(one).lower()}\ncameras: {cameras}\n")
+    words = [f"config:={cell}", f"launch-prefix:={tell}", "log_level:=warn"]
+    _, output = launched(repo_root, "cameras", words)
+    called = [line for line in output.splitlines() if "--ros-args" in line]
+    assert len(called) == (2 if one else 3), output
+    assert all("--log-level warn" in line for line in called)
+    assert output.count("PROFILES_FILE=") == len(called)
+    for name, topic in (
+        ("left", "/zed/zed_node/rgb/color/rect/image"),
+        ("right", "/camera/camera/color/image_raw"),
+    ):
+        own = f"-r /{name}/color/image:={topic}" if one else f"-r color/image:={topic}"
+        (line,) = [line for line in called if own in line]
+        assert ("dkt_cameras left right --ros-args" if one else f"-r __ns:=/{name} ") in line
+
+
 @pytest.mark.roslaunch
 @pytest.mark.ros
 def test_a_misspelt_argument_is_named(repo_root: Path) -> None:
@@ -183,8 +223,10 @@ def test_rviz_shows_all_in_the_frame_of_the_bag_s_camera(
     parameters = tmp_path / "params.yaml"
     parameters.write_text("/**:\n  ros__parameters:\n    steps: 99\n")
     demo = repo_root / "dkt_ros/assets/demo/glassware"
-    launched(repo_root, "replay", [f"bag:={demo}", f"params_file:={parameters}", "rviz:=True"])
+    given = [f"bag:={demo}", f"params_file:={parameters}", "rviz:=True", "namespace:=left"]
+    launched(repo_root, "replay", given)
     assert "-f camera_color_optical_frame" in words.read_text()
+    assert "-r /dkt/depth:=/left/dkt/depth" in words.read_text()
 
 
 def is_alive(pid: str) -> bool:
@@ -201,8 +243,8 @@ def test_the_launch_files_give_fast_dds_memory_for_images_unless_somebody_has_ch
     monkeypatch: pytest.MonkeyPatch, repo_root: Path
 ) -> None:
     grasp = runpy.run_path(str(repo_root / "launch" / "grasp.launch.py"))
-    names = ("FASTDDS_DEFAULT_PROFILES_FILE", "FASTRTPS_DEFAULT_PROFILES_FILE")
-    for name in (*names, "FASTDDS_BUILTIN_TRANSPORTS", "RMW_IMPLEMENTATION"):
+    names = CHOICES_OF_MEMORY[:2]
+    for name in CHOICES_OF_MEMORY:
         monkeypatch.delenv(name, raising=False)
     assert grasp["FAST_DDS"].is_file()
     (variable,) = grasp["large_messages"]()

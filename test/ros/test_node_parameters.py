@@ -61,13 +61,15 @@ def test_qos_of_another_camera_s_topics_is_not_called_ignored(
 def test_a_parameter_that_is_misspelt_at_the_door_is_told(
     workshop: Workshop, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    rclpy.init(args=["--ros-args", "-p", "crop_bax:=3"])
+    known = ["-p", "use_sim_time:=false", "-p", "qos_overrides./dkt/depth.publisher.depth:=9"]
+    rclpy.init(args=["--ros-args", "-p", "crop_bax:=3", *known])
     try:
         DktNode(workshop).close()
     finally:
         rclpy.shutdown()
-    assert "parameter crop_bax" in (said := capfd.readouterr().err)
-    assert "is not known to this node and ignored" in said
+    said = [line for line in capfd.readouterr().err.splitlines() if "is not known" in line]
+    assert len(said) == 1
+    assert "parameter crop_bax is not known to this node and ignored" in said[0]
 
 
 @pytest.mark.parametrize(
@@ -78,6 +80,7 @@ def test_a_parameter_that_is_misspelt_at_the_door_is_told(
         ("min_confidence", None, "min_confidence is None, expected a value of type float"),
         ("min_confidence", True, "min_confidence is True, expected a value of type float"),
         ("points_stride", 1.5, "points_stride is 1.5, expected a value of type int"),
+        ("points_stride", True, "points_stride is True, expected a value of type int"),
         ("points_stride", 2**40, "points_stride is 1099511627776, expected 1 to 64"),
         ("seed", -1, "seed is -1, expected 0 to 2147483647"),
         ("crop_box", 3, "crop_box is 3, expected a value of type str"),
@@ -100,6 +103,14 @@ def test_a_change_that_is_refused_names_values_and_changes_nothing(
     assert said in result.reason
     assert node.parameters == before
     assert node.get_parameter("max_depth_m").value == before.max_depth_m
+
+
+def test_what_can_be_set_is_described_with_its_range(node: DktNode) -> None:
+    """As `ros2 param describe` and rqt show it."""
+    whole = node.describe_parameter("points_stride").integer_range
+    assert [(one.from_value, one.to_value, one.step) for one in whole] == [(1, 64, 1)]
+    fraction = node.describe_parameter("min_confidence").floating_point_range
+    assert [(one.from_value, one.to_value) for one in fraction] == [(0.0, 1.0)]
 
 
 def test_what_was_dumped_can_be_loaded(node: DktNode) -> None:

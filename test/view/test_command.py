@@ -26,6 +26,20 @@ def test_what_is_no_viewers_url_is_told(url: str, capsys: pytest.CaptureFixture[
     assert "IN stands before" in said
 
 
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["--save", "a.rrd", "--connect"], "--save and --connect: give one of them"),
+        (["--save", "scene.mcap"], "output scene.mcap does not end in .rrd"),
+    ],
+)
+def test_where_nothing_can_be_shown_is_told_before_anything_is_read(
+    words: list[str], said: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["view", "recording", *words]) == 2
+    assert said in capsys.readouterr().err
+
+
 def test_a_viewer_that_does_not_answer_is_told(capsys: pytest.CaptureFixture[str]) -> None:
     """Rerun drops what it cannot send, and says nothing."""
     with socket.create_server(("127.0.0.1", 0)) as viewer:

@@ -22,6 +22,7 @@ from dkt_ros.messages.moments import SERIES, Moment, moment_of
 from dkt_ros.predict.options import PredictorOptions
 from dkt_ros.processing.api import process
 from dkt_ros.processing.source import SourceOptions
+from dkt_ros.view import recordings
 from dkt_ros.view.recordings import moments
 
 KIND = "fixtures.told_network:load"
@@ -91,7 +92,11 @@ def test_a_recording_is_estimated(bag: Path) -> None:
         assert raw is not None
         np.testing.assert_array_equal(moment.depth, estimate.depth)
         np.testing.assert_array_equal(moment.raw, raw)
+        assert moment.confidence is not None
+        assert estimate.confidence is not None
+        np.testing.assert_array_equal(moment.confidence, estimate.confidence)
         assert moment.series["scale"] == estimate.alignment.scale
+        assert moment.series["latency"] > 0
         assert moment.state == "OK"
 
 
@@ -100,7 +105,10 @@ def test_an_output_shows_what_was_processed(
     bag: Path, output: Callable[..., Path], formats: list[str]
 ) -> None:
     """Depth and figures of the output; raw depth, and what files lack, of the recording."""
-    found = joined(list(moments(output("--format", *formats), SourceOptions(), not_loaded)))
+    shown_in_turn = list(moments(output("--format", *formats), SourceOptions(), not_loaded))
+    stamps = [moment.stamp_ns for moment in shown_in_turn]
+    assert stamps == sorted(stamps)
+    found = joined(shown_in_turn)
     expected = joined(list(moments(bag, SourceOptions(), told)))
     assert list(found) == list(expected)
     for stamp, shown in found.items():
@@ -120,6 +128,23 @@ def test_an_output_that_was_cut_shows_no_more_of_its_recording(
     found = joined(list(moments(cut, SourceOptions(), not_loaded)))
     assert len(found) == COUNT - 1
     assert all("depth" in shown and "raw" in shown for shown in found.values())
+
+
+def test_a_damaged_message_is_left_out_and_the_rest_is_shown(
+    output: Callable[..., Path], monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    folder, damaged = output("--format", "bag"), ["cut short"]
+
+    def message(role: str, *words: Any) -> Moment:
+        if role == "depth" and damaged:
+            raise DktError(damaged.pop())
+        return moment_of(role, *words)
+
+    monkeypatch.setattr(recordings, "moment_of", message)
+    first, *others = joined(list(moments(folder, SourceOptions(), not_loaded))).values()
+    assert set(first) == ALL - {"depth"}
+    assert [set(shown) for shown in others] == [ALL] * (COUNT - 1)
+    assert "a message of /dkt/depth left out: cut short" in caplog.text
 
 
 def test_an_output_whose_recording_is_gone(bag: Path, output: Callable[..., Path]) -> None:

@@ -83,6 +83,27 @@ def test_no_more_frames_than_asked_for(bag: Path, tmp_path: Path) -> None:
     assert len(rows(file, "/points", "Position3D")) == 2
 
 
+def test_live_topics_are_watched_as_is_said(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    watch = pytest.importorskip("dkt_ros.ros.watch", reason="needs ROS 2")
+    asked: list[tuple[Any, ...]] = []
+    frames = iter([2, 0])
+
+    def watched(show: Any, *words: Any) -> int:
+        asked.append(words)
+        return next(frames)
+
+    monkeypatch.setattr(watch, "watch", watched)
+    words = ["view", "--save", str(tmp_path / "live.rrd")]
+    more = ["--depth-topic", "/wrist/depth", "--namespace", "left", "--duration", "3"]
+    assert main([*words, *more, "--rectified"]) == 0
+    assert capsys.readouterr().out.endswith("live.rrd: 2 frames\n")
+    assert main(words) == 2
+    assert "dkt_node: gave no depth; nothing to show" in capsys.readouterr().err
+    assert asked == [("/wrist/depth", "left", 3.0, True), ("depth/image", "", None, False)]
+
+
 def test_what_cannot_be_shown_is_told(
     bag: Path,
     tmp_path: Path,
@@ -96,6 +117,9 @@ def test_what_cannot_be_shown_is_told(
     assert main(["view", str(bag), "--save", str(tmp_path / "a.rrd"), "--connect"]) == 2
     assert main(["view", str(tmp_path / "absent"), "--save", str(tmp_path / "a.rrd")]) == 2
     assert "does not exist" in capsys.readouterr().err
+    refiner = ["--refiner", str(tmp_path / "nothing")]
+    assert main(["view", str(bag), "--save", str(tmp_path / "a.rrd"), *TOLD, *refiner]) == 2
+    assert f"{tmp_path / 'nothing'}/refiner.json cannot be used" in capsys.readouterr().err
     monkeypatch.setattr("dkt_ros.view.scene._LEAST_FREE_BYTES", 2**60)
     assert main(["view", str(bag), "--save", str(tmp_path / "a.rrd"), *TOLD]) == 2
     assert "a.rrd: the disk is full" in capsys.readouterr().err

@@ -110,6 +110,16 @@ def test_mistakes_are_named(tmp_path: Path, repo_root: Path, content: Any, said:
         load(tmp_path, repo_root, content)
 
 
+def test_cameras_in_processes_of_their_own_share_neither_network_nor_topics(
+    tmp_path: Path, repo_root: Path
+) -> None:
+    """Topics of preset none lie in the camera's namespace."""
+    left = {"camera": "none", "parameters": {"mode": "live"}}
+    cell = load(tmp_path, repo_root, {"cameras": {"left": left, "right": {"camera": "none"}}})
+    assert [camera.parameters.get("mode") for camera in cell.cameras] == ["live", None]
+    assert not cell.one_process
+
+
 def test_a_camera_that_stands_there_twice_is_not_lost(tmp_path: Path, repo_root: Path) -> None:
     path = tmp_path / "cell.yaml"
     path.write_text("cameras:\n  left: {camera: zed}\n  left: {camera: realsense}\n")

@@ -62,6 +62,7 @@ def test_words_that_ros_would_pass_over_in_silence_are_refused(
 def test_ros_arguments_end_at_two_dashes_or_at_the_end() -> None:
     words = ["BAG", "--ros-args", "-r", "/a:=/b", "--", "--loop", "--ros-args", "-p", "rate:=2"]
     assert split_ros_args(words) == (["BAG", "--loop"], ["-r", "/a:=/b", "-p", "rate:=2"])
+    assert split_ros_args(["--", "-odd.bag"]) == (["--", "-odd.bag"], [])
 
 
 @pytest.mark.parametrize(

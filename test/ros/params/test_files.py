@@ -19,6 +19,10 @@ from dkt_ros.ros.params.files import check_params_file, read_yaml
         ("/arm1/dkt_node: {ros__parameters: {steps: 3}}", "/arm1/", True),
         ("arm1: {dkt_node: {ros__parameters: {steps: 3}}}", "arm1", True),
         ("/*/dkt_node: {ros__parameters: {steps: 3}}", "arm1", True),
+        ("/*/dkt_node: {ros__parameters: {steps: 3}}", "cell/arm1", False),
+        ("/**/dkt_node: {ros__parameters: {steps: 3}}", "cell/arm1", True),
+        ("/**/dkt_node: {ros__parameters: {steps: 3}}", "", True),
+        (2 * "dkt_node: {ros__parameters: {steps: 3}}\n", "", True),  # ROS adds them up
         ("dkt: {ros__parameters: {steps: 3}}", "", False),
         ("steps: 3", "", False),
     ],
@@ -31,7 +35,7 @@ def test_a_parameter_file_has_to_be_for_the_node(
     if applies:
         check_params_file(path, namespace)
         return
-    with pytest.raises(DktError, match=r"sets nothing for /(arm1/)?dkt_node"):
+    with pytest.raises(DktError, match=r"sets nothing for /((cell/)?arm1/)?dkt_node"):
         check_params_file(path, namespace)
 
 
@@ -47,9 +51,10 @@ def test_a_parameter_file_has_to_exist_and_be_yaml(tmp_path: Path) -> None:
     with pytest.raises(DktError, match="does not exist"):
         check_params_file(tmp_path / "none.yaml", "")
     broken = tmp_path / "broken.yaml"
-    broken.write_text("a: [1\nb: 2\n")
-    with pytest.raises(DktError, match="is no YAML file"):
-        check_params_file(broken, "")
+    for content in (b"a: [1\nb: 2\n", b"# gr\xfcn\na: 1\n"):
+        broken.write_bytes(content)
+        with pytest.raises(DktError, match="is no YAML file"):
+            check_params_file(broken, "")
 
 
 def test_a_file_that_cannot_be_read_is_named(tmp_path: Path) -> None:

@@ -53,6 +53,8 @@ def test_every_parameter_is_used(repo_root: Path) -> None:
         ({"raw_min_depth_m": 20.0}, ["raw_min_depth_m", "raw_max_depth_m"]),
         ({"depth_color_max_m": 0.2}, ["depth_color_min_m", "depth_color_max_m"]),
         ({"expected_min_depth_m": 0.4}, ["expected_min_depth_m", "or both 0"]),
+        ({"expected_min_depth_m": 0.4, "expected_max_depth_m": 0.4}, ["be the smaller"]),
+        ({"crop_box": "0 1 0 1"}, ["parameter crop_box", "0 1 0 1"]),
         ({"points_voxel_m": 0.01}, ["points_voxel_m", "points_organized"]),
         ({"points_outlier_neighbors": 5}, ["points_outlier_neighbors", "points_organized"]),
         ({"inference_size": "big"}, ["inference_size is 'big'", "480x832"]),

@@ -8,7 +8,6 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-import yaml
 from fixtures.recorded_frames import labelled_frames, recorded
 
 from dkt_ros.arguments import parse_size
@@ -130,8 +129,9 @@ def test_relative_topics_lie_in_the_namespace(namespace: str) -> None:
 
 def test_a_preset_may_be_a_file_of_ones_own(cameras: Path, tmp_path: Path) -> None:
     path = tmp_path / "mine.yaml"
-    path.write_text(yaml.safe_dump({"color": "/a", "depth": "/b", "camera_info": "/c"}))
-    assert load_preset(cameras, str(path)) == CameraPreset("/a", "/b", "/c")
+    for more in ("", "parameters:\n"):
+        path.write_text(f"color: /a\ndepth: /b\ncamera_info: /c\n{more}")
+        assert load_preset(cameras, str(path)) == CameraPreset("/a", "/b", "/c")
 
 
 def test_an_unknown_camera_is_named_with_the_known_ones(cameras: Path) -> None:
@@ -197,8 +197,11 @@ def test_the_demonstrations_bag_names_its_camera(cameras: Path, repo_root: Path)
         "depth_transport": "compressedDepth",
     }
     assert preset.frame == "camera_color_optical_frame"
+    assert preset_of_bag(cameras, arguments | {"frame": "wrist"}, bag).frame == "wrist"
     with pytest.raises(DktError, match=r"has no /camera/camera/color/image_raw.*compressedDepth"):
         preset_of_bag(cameras, arguments | {"camera": "realsense"}, bag)
+    with pytest.raises(DktError, match="has no /left/color/image, "):
+        preset_of_bag(cameras, arguments | {"camera": "none"}, bag, "left")
     color = {"color_topic": "/camera/camera/color/image_raw"}
     named = preset_of_bag(cameras, arguments | color, bag)
     assert named == preset, "only its compressed form was recorded"
