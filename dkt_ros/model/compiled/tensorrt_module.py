@@ -6,6 +6,7 @@ time, without a GPU, for the compute capabilities that are named.
 
 from __future__ import annotations
 
+import functools
 import importlib
 import logging
 import re
@@ -93,7 +94,17 @@ def capabilities(targets: Sequence[str]) -> list[Any]:
 
 
 def make_logger(trt: Any) -> Any:
-    """An ILogger: TensorRT's messages in Python's log, and `last()`, its last error."""
+    """The ILogger: TensorRT's messages in Python's log, and `last()`, its last error since then.
+
+    One for the process: TensorRT takes no other while anything that was made with the first lives.
+    """
+    logger = _only_logger(trt)
+    logger.last()
+    return logger
+
+
+@functools.cache
+def _only_logger(trt: Any) -> Any:
     levels = {
         trt.ILogger.INTERNAL_ERROR: logging.ERROR,
         trt.ILogger.ERROR: logging.ERROR,
@@ -114,6 +125,7 @@ def make_logger(trt: Any) -> Any:
             _LOG.log(level, "%s", msg)
 
         def last(self) -> str:
-            return self._error or "TensorRT gave no reason"
+            error, self._error = self._error, ""
+            return error or "TensorRT gave no reason"
 
     return Logger()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import enum
+import logging
 import sys
 from types import SimpleNamespace
 from typing import Any
@@ -16,9 +17,14 @@ from dkt_ros.model.compiled.tensorrt_module import (
     capabilities,
     check_version,
     import_tensorrt,
+    make_logger,
     target_system,
     version_of,
 )
+
+
+class Severities:
+    INTERNAL_ERROR, ERROR, WARNING, INFO, VERBOSE = range(5)
 
 
 class Capability(enum.Enum):
@@ -86,3 +92,24 @@ def test_versions_this_was_written_for(version: str) -> None:
 def test_other_versions_are_refused(version: str, name: str, says: str) -> None:
     with pytest.raises(DktError, match=says):
         check_version(version, name)
+
+
+class Module:
+    ILogger = Severities
+
+
+def test_messages_are_logged_and_the_last_error_is_known_until_the_next_logger_is_asked_for(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    trt = Module()
+    logger = make_logger(trt)
+    caplog.set_level(logging.DEBUG)
+    for severity in (0, 1, 2, 3, 4):
+        logger.log(severity, f"{severity} was said\n")
+    assert [record.levelname for record in caplog.records] == [
+        *("ERROR", "ERROR", "WARNING", "DEBUG", "DEBUG")
+    ]
+    assert logger.last() == "1 was said"
+    logger.log(Severities.ERROR, "of an earlier plan")
+    assert make_logger(trt) is logger, "TensorRT takes no other"
+    assert logger.last() == "TensorRT gave no reason"
