@@ -11,17 +11,18 @@ from typing import Any
 import pytest
 import torch
 from fixtures.compile_counter import CompileCounter
-from fixtures.tiny_checkpoint import tiny_vae
+from fixtures.tiny_checkpoint import TEXT_DIM, tiny_transformer, tiny_vae
 from torch.nn.attention import SDPBackend
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from dkt_ros.model import torch_backend
 from dkt_ros.model.cuda_graphs import RecordedFunction
-from dkt_ros.model.streaming_vae import Stream, StreamingDecoder, StreamingEncoder
+from dkt_ros.model.fast_network import FastNetwork
+from dkt_ros.model.info import CheckpointInfo
+from dkt_ros.model.network import DktNetwork
 from dkt_ros.model.torch_backend import (
     SHAPES,
     accelerated,
-    arrange,
     attention_kernels,
     can_compile,
     compiled,
@@ -138,15 +139,16 @@ def test_a_vae_is_arranged_for_flat_convolutions_without_what_adds_nothing() -> 
     plain = tiny_vae().requires_grad_(False)
     plain.encoder.conv_in.weight[:, :, :2] = 0.0
     arranged, counts = copy.deepcopy(plain), []
-    arrange(arranged)
+    transformer = tiny_transformer().requires_grad_(False)
+    info = CheckpointInfo(name="tiny", text_tokens=4)
+    fast = FastNetwork(DktNetwork(transformer, arranged, torch.zeros(1, TEXT_DIM), info))
     for name, weight in plain.state_dict().items():
         assert torch.equal(arranged.state_dict()[name], weight)
     for silent in (True, False):
         if not silent:
             arranged.encoder.conv_in.silent = frozenset()
-        encoder, decoder = StreamingEncoder(arranged), StreamingDecoder(arranged)
+        images, latents = fast.encoder_stream(), fast.decoder_stream()
         with Convolutions() as seen:
-            images, latents = (Stream(half.first, half.following) for half in (encoder, decoder))
             for frames in (1, 4):
                 latents.advance(images.advance(torch.rand(1, 3, frames, 32, 48)))
         counts.append(seen.count)
