@@ -89,6 +89,7 @@ def factor(path: Path, scale: float | None = None) -> tuple[Any, str]:
         (pair(PEFT), None, {"use_rslora": True}, 4, "adapter_config.json"),
         (pair(PEFT), None, {"r": 16, "rank_pattern": {"to_q": 4}}, 2, "adapter_config.json"),
         (pair(PEFT), None, {"alpha_pattern": {r"attn1\.to_.": 2}}, 0.5, "adapter_config.json"),
+        (pair(PEFT), None, {"alpha_pattern": {"q": 2}}, 2, "adapter_config.json"),
         (pair(PEFT), of_diffusers(lora_alpha=8), {}, 2, "lora_adapter_metadata"),
     ],
 )  # fmt: skip
@@ -125,6 +126,7 @@ def test_every_module_has_its_own(tmp_path: Path) -> None:
         (pair(Q), {"lora_adapter_metadata": "[]"}, None, "is a list, expected a JSON object"),
         (pair(Q), of_diffusers(lora_alpha=8.4), {}, r"the scale 2\.1, .* gives it 2"),
         (pair(Q), of_diffusers(lora_alpha=4, use_dora=True), None, "use_dora"),
+        (pair(Q), of_diffusers(lora_alpha=4, init_lora_weights="PiSSA"), None, "init_.* pissa"),
         (pair(Q), of_diffusers(lora_alpha=4, fan_in_fan_out=True), None, "asks for fan_in_fan_out"),
         (pair(Q), of_diffusers(lora_alpha=4, lora_bias=True), None, "asks for lora_bias"),
         (pair(Q) | alpha(Q, -2.0), None, None, r"alpha is -2\.0, expected one number above 0"),
