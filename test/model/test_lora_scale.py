@@ -122,6 +122,7 @@ def test_every_module_has_its_own(tmp_path: Path) -> None:
         (pair(Q), {"lora_alpha": "2", "rank": "8"}, None, "says rank 8 .* the shapes say 4"),
         (pair(Q), {"ss_network_alpha": "2", "ss_network_dim": "Dynamic"}, None, "Dynamic"),
         (pair(Q), {"lora_alpha": "nan"}, None, "nan is not above 0"),
+        (pair(PEFT), None, {"alpha_pattern": {"to_k": 0}}, "0 is not above 0"),
         (pair(Q), {"lora_adapter_metadata": "{"}, None, "lora_adapter_metadata .* is no JSON"),
         (pair(Q), {"lora_adapter_metadata": "[]"}, None, "is a list, expected a JSON object"),
         (pair(Q), of_diffusers(lora_alpha=8.4), {}, r"the scale 2\.1, .* gives it 2"),

@@ -7,10 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import re
-import signal
-import threading
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -25,6 +22,7 @@ from dkt_ros.model.compiled.tensorrt_module import (
     capabilities,
     current_system,
     import_tensorrt,
+    interrupts_held,
     is_rtx,
     make_logger,
 )
@@ -87,7 +85,9 @@ def build_plan(
     builder = trt.Builder(log)
     network = builder.create_network(_strongly_typed(trt))
     parser = trt.OnnxParser(network, log)
-    if not parser.parse_from_file(str(graph)):  # from a file: weights stand in another beside it
+    with interrupts_held():  # from a file: weights stand in another beside it
+        parsed = parser.parse_from_file(str(graph))
+    if not parsed:
         errors = [str(parser.get_error(index)) for index in range(parser.num_errors)]
         raise DktError(f"TensorRT cannot read {graph}: {'; '.join(errors) or log.last()}")
     config = builder.create_builder_config()
@@ -117,7 +117,7 @@ def build_plan(
     timing = None if is_rtx(trt) else options.timing_cache
     cache = _load_timing_cache(config, timing)
     torch.cuda.empty_cache()  # what torch has computed with, and keeps, TensorRT can have
-    with _interrupts_held(monitor.interrupt):
+    with interrupts_held(monitor.interrupt):
         content = builder.build_serialized_network(network, config)
     if cache is not None and timing is not None:
         write_whole(timing, config.get_timing_cache().serialize())
@@ -148,32 +148,6 @@ def _load_timing_cache(config: Any, file: Path | None) -> Any:
         if cache is not None and config.set_timing_cache(cache, ignore_mismatch=False):
             return cache
     return None
-
-
-@contextmanager
-def _interrupts_held(told: Callable[[], None]) -> Iterator[None]:
-    """Within it SIGINT only calls `told`; what it else does comes at the end.
-
-    Python raises KeyboardInterrupt in whatever runs next, which in a build are TensorRT's calls of
-    its logger and its monitor, and TensorRT drops what is raised in them.
-    """
-    before = signal.getsignal(signal.SIGINT)
-    if threading.current_thread() is not threading.main_thread() or not callable(before):
-        yield  # none may be set here; what is ignored, or ends the process at once, stays so
-        return
-    noted: list[int] = []
-
-    def note(number: int, frame: object) -> None:
-        noted.append(number)
-        told()
-
-    signal.signal(signal.SIGINT, note)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGINT, before)
-        if noted:
-            signal.raise_signal(signal.SIGINT)
 
 
 def _monitor(trt: Any, on_progress: Progress) -> Any:

@@ -10,7 +10,10 @@ import functools
 import importlib
 import logging
 import re
-from collections.abc import Sequence
+import signal
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -129,3 +132,29 @@ def _only_logger(trt: Any) -> Any:
             return error or "TensorRT gave no reason"
 
     return Logger()
+
+
+@contextmanager
+def interrupts_held(told: Callable[[], None] = lambda: None) -> Iterator[None]:
+    """Around long calls of TensorRT: SIGINT only calls `told`; what it else does comes at the end.
+
+    Python raises KeyboardInterrupt in whatever runs next, which is TensorRT's calls of its logger
+    and its monitor, and TensorRT drops what is raised in them.
+    """
+    before = signal.getsignal(signal.SIGINT)
+    if threading.current_thread() is not threading.main_thread() or not callable(before):
+        yield  # none may be set here; what is ignored, or ends the process at once, stays so
+        return
+    noted: list[int] = []
+
+    def note(number: int, frame: object) -> None:
+        noted.append(number)
+        told()
+
+    signal.signal(signal.SIGINT, note)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
+        if noted:
+            signal.raise_signal(signal.SIGINT)

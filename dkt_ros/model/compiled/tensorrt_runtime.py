@@ -28,7 +28,12 @@ from dkt_ros.model.compiled.manifest import (
     TensorSpec,
     by,
 )
-from dkt_ros.model.compiled.tensorrt_module import import_tensorrt, is_rtx, make_logger
+from dkt_ros.model.compiled.tensorrt_module import (
+    import_tensorrt,
+    interrupts_held,
+    is_rtx,
+    make_logger,
+)
 from dkt_ros.model.cuda_graphs import worth_recording
 
 _LOG = logging.getLogger(__name__)
@@ -60,14 +65,17 @@ def load_runners(
         engines = {}
         for done, (plan, graph) in enumerate(plans.items()):
             on_progress(done, len(plans))
-            engines[plan] = _deserialize(runtime, log, read_plan(folder, graph), graph)
+            content = read_plan(folder, graph)
+            with interrupts_held():
+                engines[plan] = _deserialize(runtime, log, content, graph)
         on_progress(len(plans), len(plans))
         need = max((int(engine.device_memory_size_v2) for engine in engines.values()), default=0)
         scratch = torch.empty(max(need, 1), dtype=torch.uint8, device=device)
         runners: dict[str, GraphRunner] = {}
         for graph in graphs:
             engine = engines[graph.plan]
-            context = engine.create_execution_context(_in_our_memory(trt, engine))
+            with interrupts_held():
+                context = engine.create_execution_context(_in_our_memory(trt, engine))
             if context is None:
                 raise DktError(f"plan {graph.plan} gives no execution context: {log.last()}")
             context.set_device_memory(scratch.data_ptr(), scratch.nbytes)

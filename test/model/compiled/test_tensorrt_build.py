@@ -10,13 +10,15 @@ import contextlib
 import enum
 import hashlib
 import signal
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
 import torch
+from fixtures.interrupts import interrupts as interrupts
+from fixtures.interrupts import raise_interrupt
 
 from dkt_ros.errors import DktError
 from dkt_ros.model.compiled import tensorrt_build
@@ -84,6 +86,7 @@ class StandIn:
         self.flagged: list[str] = []
         self.capabilities: list[tuple[str, int]] = []
         self.meanwhile: Callable[[], None] = lambda: None
+        self.parses: Callable[[], None] = lambda: None
         self.steps = 0
         inputs = [SimpleNamespace(shape=shape) for shape in ((1, 16, -1, 4, 6), (2,))]
         self.network = SimpleNamespace(num_inputs=2, get_input=lambda index: inputs[index])
@@ -102,6 +105,8 @@ class StandIn:
         assert network is self.network
 
         def parse_from_file(file: str) -> bool:
+            with contextlib.suppress(BaseException):
+                self.parses()
             self.parsed = file
             return not self.errors
 
@@ -236,30 +241,22 @@ def test_a_plan_that_cannot_be_built(trt: StandIn, tmp_path: Path) -> None:
     assert [file.name for file in tmp_path.iterdir()] == ["timing"]
 
 
-@pytest.fixture
-def heeded() -> Iterator[None]:
-    """Ctrl-C as a terminal's program has it; who starts tests in the background ignores it."""
-    before = signal.signal(signal.SIGINT, signal.default_int_handler)
-    yield
-    signal.signal(signal.SIGINT, before)
-
-
-def interrupt(*_progress: object) -> None:
-    signal.raise_signal(signal.SIGINT)
-
-
-@pytest.mark.usefixtures("heeded")
+@pytest.mark.usefixtures("interrupts")
 def test_ctrl_c_stops_the_build(trt: StandIn, tmp_path: Path) -> None:
     with pytest.raises(KeyboardInterrupt):
-        build_plan(GRAPH, tmp_path / "a.plan", (), BuildOptions(), interrupt)
+        build_plan(GRAPH, tmp_path / "a.plan", (), BuildOptions(), raise_interrupt)
     assert trt.cancelled
     assert not list(tmp_path.iterdir())
     assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
 
 
-@pytest.mark.usefixtures("heeded")
+@pytest.mark.usefixtures("interrupts")
 def test_ctrl_c_between_two_reports_stops_it_too(trt: StandIn, tmp_path: Path) -> None:
-    trt.meanwhile = interrupt
+    trt.meanwhile = raise_interrupt
+    with pytest.raises(KeyboardInterrupt):
+        build_plan(GRAPH, tmp_path / "a.plan", (), BuildOptions(), ignore)
+    assert trt.steps == 1
+    trt.parses = raise_interrupt
     with pytest.raises(KeyboardInterrupt):
         build_plan(GRAPH, tmp_path / "a.plan", (), BuildOptions(), ignore)
     assert trt.steps == 1
@@ -267,7 +264,7 @@ def test_ctrl_c_between_two_reports_stops_it_too(trt: StandIn, tmp_path: Path) -
 
 
 def test_who_ignores_ctrl_c_goes_on_building(trt: StandIn, tmp_path: Path) -> None:
-    trt.meanwhile, before = interrupt, signal.signal(signal.SIGINT, signal.SIG_IGN)
+    trt.meanwhile, before = raise_interrupt, signal.signal(signal.SIGINT, signal.SIG_IGN)
     try:
         build_plan(GRAPH, tmp_path / "a.plan", (), BuildOptions(), ignore)
     finally:

@@ -12,6 +12,8 @@ from typing import Any
 import pytest
 import torch
 from fixtures.cuda_on_cpu import FakeCuda, FakeStream
+from fixtures.interrupts import interrupts as interrupts
+from fixtures.interrupts import raise_interrupt
 from fixtures.sums_engine import INPUTS, LOOKED_AHEAD, look_ahead, write_plans
 from fixtures.tensorrt_on_cpu import PLANS, TensorRTOnCpu
 
@@ -301,6 +303,14 @@ def test_what_tensorrt_refuses_is_said_in_its_words(
     for records in (False, True):
         with pytest.raises(DktError, match=f"{says}: {call} failed$"):
             loaded(sums, cuda_graphs=records)["first"]({"chunk": torch.zeros(1, 4)})
+
+
+@pytest.mark.usefixtures("interrupts")
+@pytest.mark.parametrize("call", ["deserialize_cuda_engine", "create_execution_context"])
+def test_ctrl_c_ends_loading(trt: TensorRTOnCpu, sums: Engine, call: str) -> None:
+    trt.meanwhile = lambda made: raise_interrupt() if made == call else None
+    with pytest.raises(KeyboardInterrupt):
+        loaded(sums)
 
 
 def test_a_plan_that_is_none_or_of_another_graph_is_named(trt: TensorRTOnCpu, sums: Engine) -> None:
