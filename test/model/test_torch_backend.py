@@ -144,6 +144,9 @@ def test_a_vae_is_arranged_for_flat_convolutions_without_what_adds_nothing() -> 
     fast = FastNetwork(DktNetwork(transformer, arranged, torch.zeros(1, TEXT_DIM), info))
     for name, weight in plain.state_dict().items():
         assert torch.equal(arranged.state_dict()[name], weight)
+        if weight.dim() == 5:
+            taps = arranged.state_dict()[name].unbind(2)
+            assert all(tap.is_contiguous(memory_format=LAST) for tap in taps), "never copied"
     for silent in (True, False):
         if not silent:
             arranged.encoder.conv_in.silent = frozenset()
