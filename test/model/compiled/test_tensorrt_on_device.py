@@ -80,14 +80,19 @@ def test_a_stream_with_look_aheads(
         assert look_ahead(runners, device) == LOOKED_AHEAD
 
 
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32])
+@pytest.mark.parametrize("cuda_graphs", [False, True])
 def test_inputs_of_another_type_or_order_in_memory_are_taken(
-    engine: tuple[Path, Manifest],
+    engine: tuple[Path, Manifest], dtype: torch.dtype, cuda_graphs: bool
 ) -> None:
     folder, manifest = engine
-    runners = load_runners(folder, manifest, ["first"], torch.device("cuda"))
-    chunk = torch.arange(8, dtype=torch.float64).view(4, 2).T[:1]
-    result = runners["first"]({"chunk": chunk})["result"]
-    assert result.tolist() == [[1.0, 3.0, 5.0, 7.0]]
+    device = torch.device("cuda")
+    runners = load_runners(folder, manifest, ["following"], device, cuda_graphs=cuda_graphs)
+    strided = torch.arange(8, dtype=dtype).view(4, 2).T
+    for _ in range(2):
+        found = runners["following"]({"chunk": strided[:1], "cache_00": strided[1:]})
+        assert found["result"].tolist() == [[1.0, 5.0, 9.0, 13.0]]
+        assert found["new_cache_00"].tolist() == [[2.0, 4.0, 6.0, 8.0]]
 
 
 def test_a_plan_that_is_none_is_named(engine: tuple[Path, Manifest], tmp_path: Path) -> None:

@@ -278,14 +278,17 @@ def test_windows_of_one_plan_have_a_profile_each(trt: TensorRTOnCpu, tmp_path: P
 
 
 @torch.inference_mode()
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32])
+@pytest.mark.parametrize("records", [False, True])
 def test_inputs_of_another_type_or_order_in_memory_are_taken(
-    trt: TensorRTOnCpu, sums: Engine
+    trt: TensorRTOnCpu, sums: Engine, dtype: torch.dtype, records: bool
 ) -> None:
-    chunk = torch.arange(8, dtype=torch.float64).view(4, 2).T[:1]
-    for records in (False, True):
-        runner = loaded(sums, cuda_graphs=records)["first"]
-        for _ in range(2):
-            assert runner({"chunk": chunk})["result"].tolist() == [[1.0, 3.0, 5.0, 7.0]]
+    runners = loaded(sums, cuda_graphs=records)
+    strided = torch.arange(8, dtype=dtype).view(4, 2).T
+    for _ in range(2):
+        found = runners["following"]({"chunk": strided[:1], "cache_00": strided[1:]})
+        assert found["result"].tolist() == [[1.0, 5.0, 9.0, 13.0]]
+        assert found["new_cache_00"].tolist() == [[2.0, 4.0, 6.0, 8.0]]
 
 
 @pytest.mark.parametrize(
