@@ -176,12 +176,15 @@ def test_raw_depth_goes_into_the_graphs(tiny_engine: Path, tmp_path: Path) -> No
     """
     checkpoint = load_checkpoint(make_tiny_checkpoint(tmp_path / "shown", condition="raw_depth"))
     options = LiveOptions(window=1, new=1, steps=2, scene_cut=None)
-    graph = NetworkGraphs(checkpoint, SIZE).embed_rgb()
+    graphs = NetworkGraphs(checkpoint, SIZE)
+    graph = graphs.embed_rgb()
     with graph_writer(tmp_path) as write:
         spec = GraphSpec(EMBED_RGB, write(export(graph), EMBED_RGB), None, *graph.specs())
     (given,) = spec.inputs
     assert given.shape == (1, 32, 1, 4, 6)
     manifest = Manifest.read(tiny_engine)
+    step = manifest.graph("step_T2")
+    assert graphs.step(2).specs() == (step.inputs, step.outputs), "it sees tokens, as ever"
     others = [one for one in manifest.graphs if one.name != EMBED_RGB]
     runners = load_runners(tiny_engine, manifest, [one.name for one in others])
     runners |= {EMBED_RGB: OnnxRunner(open_session(tmp_path / spec.onnx), spec)}
