@@ -153,8 +153,8 @@ class TensorRTRunner:
                 for spec in self._graph.outputs
             }
             self._bind(given | outputs)
-            with _usable_stream(self._stream) as stream:
-                self._launch(stream)
+            with _in_its_turn(self._stream):
+                self._launch(self._stream)
             return outputs
 
     def _bind(self, tensors: Mapping[str, Tensor]) -> None:
@@ -213,8 +213,8 @@ class _Recorder:
             known.replay()
         else:
             bind(bound)
-            with _usable_stream(stream) as usable:
-                launch(usable)  # what TensorRT does at a first launch only is not recorded
+            with _in_its_turn(stream):
+                launch(stream)  # what TensorRT does at a first launch only is not recorded
             self._record(key, launch, stream)
         return {**{name: self._fixed[name].clone() for name in self._results}, **new_caches}
 
@@ -245,15 +245,15 @@ class _Recorder:
 
 
 @contextmanager
-def _usable_stream(own: torch.cuda.Stream) -> Iterator[torch.cuda.Stream]:
-    """torch's current stream, or `own` in its turn: on the default one TensorRT would wait."""
+def _in_its_turn(own: torch.cuda.Stream) -> Iterator[None]:
+    """What is launched on `own` comes between torch's launches.
+
+    On the default stream, which torch mostly uses, TensorRT would wait for all others.
+    """
     current = torch.cuda.current_stream(own.device)
-    if current.cuda_stream:
-        yield current
-        return
     own.wait_stream(current)
     try:
-        yield own
+        yield
     finally:  # torch gives memory on by the order of its own stream
         current.wait_stream(own)
 

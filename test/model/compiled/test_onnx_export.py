@@ -63,6 +63,17 @@ def test_half_precision(tiny_checkpoint: Path) -> None:
     np.testing.assert_allclose(found, expected, atol=0.01)
 
 
+class Resized(torch.nn.Module):
+    def forward(self, x: torch.Tensor) -> tuple[torch.Tensor, ...]:
+        return (torch.nn.functional.interpolate(x, scale_factor=2),)
+
+
+def test_a_function_that_tensorrt_would_not_take_is_refused() -> None:
+    graph = Traceable("resized", Resized(), ("x",), ("y",), (torch.zeros(1, 1, 4, 4),))
+    with pytest.raises(DktError, match="graph resized holds Resize"):
+        export(graph)
+
+
 class Attention(torch.nn.Module):
     def forward(self, x: torch.Tensor) -> tuple[torch.Tensor, ...]:
         return (torch.nn.functional.scaled_dot_product_attention(x, x.flip(2), x),)

@@ -206,6 +206,13 @@ def test_a_plan_is_built(trt: StandIn, tmp_path: Path, monkeypatch: pytest.Monke
     assert {file.name for file in tmp_path.iterdir()} == {"a.plan", "cache"}
 
 
+def test_a_graph_whose_sizes_are_fixed_needs_no_profile(trt: StandIn, tmp_path: Path) -> None:
+    closed = SimpleNamespace(shape=(1, 16, 4, 4, 6))
+    trt.network = SimpleNamespace(num_inputs=1, get_input=lambda index: closed)
+    build_plan(GRAPH, tmp_path / "a.plan", PROFILES, BuildOptions(), ignore)
+    assert trt.profiles == []
+
+
 def test_without_the_flag_networks_are_strongly_typed_anyway(
     trt: StandIn, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
