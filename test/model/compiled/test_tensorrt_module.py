@@ -5,6 +5,7 @@ from __future__ import annotations
 import enum
 import logging
 import sys
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -59,6 +60,22 @@ def test_without_any_the_way_to_one_is_named(installed: Any) -> None:
     for ahead in (False, True):
         with pytest.raises(DktError, match=way):
             import_tensorrt(ahead)
+
+
+def test_one_whose_libraries_are_missing_or_that_is_too_old_is_told(
+    installed: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "tensorrt.py").write_text("raise OSError('libnvinfer.so.10: no such file')")
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.delitem(sys.modules, "tensorrt", raising=False)
+    installed(tensorrt_rtx=None)
+    with pytest.raises(DktError, match=r"cannot be loaded \(libnvinfer\.so\.10: no such file;"):
+        import_tensorrt()
+    installed(tensorrt_rtx="1.7.1.116")
+    assert version_of(import_tensorrt()) == "RTX 1.7.1.116"
+    installed(tensorrt="8.6.1")
+    with pytest.raises(DktError, match=r"TensorRT is 8\.6\.1, expected 10\.8 to 11"):
+        import_tensorrt()
 
 
 def test_targets_are_compute_capabilities(installed: Any) -> None:
