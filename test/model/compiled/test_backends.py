@@ -96,7 +96,7 @@ def test_one_that_does_not_fit_is_refused_or_replaced(
 def test_a_size_is_rounded_as_the_network_will_round_it(
     tiny_checkpoint: Path, tiny_engine: Path
 ) -> None:
-    load_network(request(tiny_checkpoint, tiny_engine, size=(30, 50)))
+    load_network(request(tiny_checkpoint, tiny_engine, size=(37, 53)))
 
 
 def test_a_folder_without_an_engine_is_named(tiny_checkpoint: Path, tmp_path: Path) -> None:
