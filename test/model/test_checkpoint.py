@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -152,6 +153,7 @@ def test_the_vae_refuses_other_than_4n_plus_1_frames(tiny_network: DktNetwork) -
         ({"steps": True}, "steps"),
         ({"sigma_shift": 0}, "sigma_shift"),
         ({"sigma_shift": "5"}, "sigma_shift"),
+        ({"sigma_shift": True}, "sigma_shift"),
         ({"sigma_shift": 10**400}, "sigma_shift"),
         ({"steps": 2**31}, "steps is 2147483648, expected an integer of at most 2147483647"),
         ({"sigma_shift": float("nan")}, "sigma_shift"),
@@ -171,6 +173,14 @@ def test_info_names_the_field_that_is_wrong(copied: Path, changes: dict, named: 
     rewrite_info(copied, **changes)
     with pytest.raises(DktError, match=f"dkt.json.*{named}"):
         load_checkpoint(copied)
+
+
+def test_frames_are_answered_one_by_one_where_depth_is_shown_and_one_is_best() -> None:
+    shown = CheckpointInfo(name="shown", condition="raw_depth", buffer_frames=1)
+    assert shown.one_by_one(None)
+    assert not shown.one_by_one(3), "a window was asked for"
+    assert not replace(shown, condition="none").one_by_one(None)
+    assert not replace(shown, buffer_frames=5).one_by_one(None)
 
 
 def test_info_with_a_byte_order_mark_is_read(copied: Path) -> None:
