@@ -62,7 +62,7 @@ def test_what_is_saved_is_loaded(tmp_path: Path) -> None:
 
 def test_zero_tokens_are_not_stored(tmp_path: Path) -> None:
     prompt = torch.zeros(512, TEXT_DIM)
-    prompt[1] = 1.0
+    prompt[1, :2] = torch.tensor([1.0, -1.0])
     info = CheckpointInfo(name="x")
     save_checkpoint(tmp_path, tiny_transformer(), tiny_vae(), prompt, info)
     assert load_file(tmp_path / "prompt_embeds.safetensors")["prompt_embeds"].shape[0] == 2
