@@ -25,7 +25,7 @@ from dkt_ros.model.checkpoint import (
     save_checkpoint,
     write_prompt,
 )
-from dkt_ros.model.info import CheckpointInfo
+from dkt_ros.model.info import CONDITIONS, CheckpointInfo
 from dkt_ros.model.network import DktNetwork, pad_prompt
 
 WEIGHTS = "diffusion_pytorch_model.safetensors"
@@ -173,6 +173,16 @@ def test_info_names_the_field_that_is_wrong(copied: Path, changes: dict, named: 
     rewrite_info(copied, **changes)
     with pytest.raises(DktError, match=f"dkt.json.*{named}"):
         load_checkpoint(copied)
+
+
+def test_what_a_condition_means() -> None:
+    infos = [CheckpointInfo(name="x", condition=name) for name in CONDITIONS]
+    said = {info.condition: (info.sees_depth, info.begins_at_raw_depth) for info in infos}
+    assert said == {
+        "none": (False, False),
+        "raw_depth": (True, False),
+        "from_raw_depth": (True, True),
+    }
 
 
 def test_frames_are_answered_one_by_one_where_depth_is_shown_and_one_is_best() -> None:
@@ -391,7 +401,7 @@ def test_a_damaged_prompt_is_named(copied: Path) -> None:
         load_checkpoint(copied)
 
 
-@pytest.mark.parametrize("device", ["cuda:99", "gpu", "meta:3:4"])
+@pytest.mark.parametrize("device", ["cuda:99", "gpu", "meta", "meta:3:4"])
 def test_a_device_that_is_not_there_is_named(tiny_checkpoint: Path, device: str) -> None:
     with pytest.raises(DktError, match=device):
         load_checkpoint(tiny_checkpoint, device=device)
