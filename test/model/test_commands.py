@@ -291,6 +291,7 @@ def test_wrong_flags_end_with_status_2_and_name_the_flag(
     [
         (["--transformer=t", "--prompt-embeds=p"], "--vae is missing"),
         (["--transformer=t", "--vae=v"], "--prompt-embeds"),
+        (["--transformer=t", "--vae=v", "--lora-scale=2"], "--lora-scale goes with --lora"),
         (["--checkpoint=c"], "--lora is missing"),
         (["--checkpoint=c", "--lora=l", "--vae=v"], "--vae cannot go with --checkpoint"),
         (["--checkpoint=c", "--lora=l", "--num-heads=2"], "--num-heads cannot go"),

@@ -169,6 +169,13 @@ def test_a_size_that_the_network_cannot_have_is_refused(
     assert not list(tmp_path.iterdir())
 
 
+def test_halves_that_a_cpu_does_not_compute_are_refused(tiny_engine: Path) -> None:
+    manifest = replace(Manifest.read(tiny_engine), precision="bf16")
+    with pytest.raises(DktError, match=r"bf16 graphs, .* none on a CPU; export them with --precis"):
+        load_runners(tiny_engine, manifest, [EMBED_RGB])
+    assert load_runners(tiny_engine, manifest, [EMBED_RGB], widen=True).keys() == {EMBED_RGB}
+
+
 def test_raw_depth_goes_into_the_graphs(tiny_engine: Path, tmp_path: Path) -> None:
     """Live, from a checkpoint that is shown it: once with readings from the start, once without.
 
