@@ -290,6 +290,7 @@ def test_low_precision_predicts_nearly_the_same(
           "--output=o"], "not allowed"),
         (["convert", "--transformer=t", "--vae=v", "--prompt-embeds=p", "--output=o",
           "--num-heads=0"], "at least 1"),
+        (["convert", "--checkpoint=c", "--lora=l", "--output=o", "--lora-scale=0"], "other than 0"),
     ],
 )  # fmt: skip
 def test_wrong_flags_end_with_status_2_and_name_the_flag(
