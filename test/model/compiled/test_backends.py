@@ -206,6 +206,14 @@ def test_the_command_that_dkt_predict_names_asks_for_its_windows(
     assert (built.windows, built.steps) == ((2,), 3)
 
 
+def test_an_engine_has_the_windows_of_a_stream_cut_into_clips(tiny_checkpoint: Path) -> None:
+    words = ["engine", "build", "--checkpoint", str(tiny_checkpoint), "--preset", "quality"]
+    info = CheckpointInfo.read(tiny_checkpoint)
+    for clip, longest in ((0, 8), (3, 3)):
+        built = _request(parsed(words, add_commands), replace(info, clip=clip))
+        assert max(built.windows) == longest
+
+
 class TestNode:
     """The node's parameters to a warm engine."""
 
