@@ -77,9 +77,11 @@ def test_convert_of_normals_in_another_type(
 ) -> None:
     files = write_original_files(tmp_path / "original")
     flags = [f"--{name.replace('_', '-')}={file}" for name, file in files.items()]
-    flags += ["--num-heads=2", "--prompt=normal", "--dtype=float16"]
+    flags += ["--num-heads=2", "--prompt=normal", "--dtype=float16", "--lora-scale=0.5"]
     assert dkt("convert", *flags, "--output", tmp_path / "mine") == 0
-    assert "mine (normal) written to" in capsys.readouterr().out
+    out, err = capsys.readouterr()
+    assert "mine (normal) written to" in out
+    assert "times --lora-scale 0.5" in err
     assert CheckpointInfo.read(tmp_path / "mine").task == "normal"
     stored = open_weights(tmp_path / "mine" / "transformer")
     assert set(stored.dtypes.values()) == {torch.float16}
