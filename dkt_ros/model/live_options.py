@@ -80,7 +80,7 @@ class LiveOptions:
         new = max(1, clip - 1)
         if not clip or self.new <= new:
             return self
-        return dataclasses.replace(self, window=min(self.window, 1 + new), new=new)
+        return dataclasses.replace(self, window=1 + new, new=new)
 
 
 PRESETS = {

@@ -45,9 +45,7 @@ def encode_prompt(encoder: Path, tokenizer: Path, prompt: str, tokens: int = 512
     except (OSError, ValueError, KeyError, ImportError) as error:
         reason = (str(error).strip().splitlines() or [repr(error)])[0]
         raise DktError(f"tokenizer {tokenizer} cannot be read: {reason}") from error
-    batch = tokenize(
-        " ".join(prompt.split()), truncation=True, max_length=tokens, return_tensors="pt"
-    )
+    batch = tokenize(prompt, truncation=True, max_length=tokens, return_tensors="pt")
     ids = batch["input_ids"]
     model = load_text_encoder(open_weights(encoder))
     vocabulary = model.config.vocab_size

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +25,7 @@ from dkt_ros.model.checkpoint import (
     save_checkpoint,
     write_prompt,
 )
-from dkt_ros.model.info import CheckpointInfo
+from dkt_ros.model.info import CONDITIONS, CheckpointInfo
 from dkt_ros.model.network import DktNetwork, pad_prompt
 
 WEIGHTS = "diffusion_pytorch_model.safetensors"
@@ -61,7 +62,7 @@ def test_what_is_saved_is_loaded(tmp_path: Path) -> None:
 
 def test_zero_tokens_are_not_stored(tmp_path: Path) -> None:
     prompt = torch.zeros(512, TEXT_DIM)
-    prompt[1] = 1.0
+    prompt[1, :2] = torch.tensor([1.0, -1.0])
     info = CheckpointInfo(name="x")
     save_checkpoint(tmp_path, tiny_transformer(), tiny_vae(), prompt, info)
     assert load_file(tmp_path / "prompt_embeds.safetensors")["prompt_embeds"].shape[0] == 2
@@ -152,6 +153,7 @@ def test_the_vae_refuses_other_than_4n_plus_1_frames(tiny_network: DktNetwork) -
         ({"steps": True}, "steps"),
         ({"sigma_shift": 0}, "sigma_shift"),
         ({"sigma_shift": "5"}, "sigma_shift"),
+        ({"sigma_shift": True}, "sigma_shift"),
         ({"sigma_shift": 10**400}, "sigma_shift"),
         ({"steps": 2**31}, "steps is 2147483648, expected an integer of at most 2147483647"),
         ({"sigma_shift": float("nan")}, "sigma_shift"),
@@ -171,6 +173,24 @@ def test_info_names_the_field_that_is_wrong(copied: Path, changes: dict, named: 
     rewrite_info(copied, **changes)
     with pytest.raises(DktError, match=f"dkt.json.*{named}"):
         load_checkpoint(copied)
+
+
+def test_what_a_condition_means() -> None:
+    infos = [CheckpointInfo(name="x", condition=name) for name in CONDITIONS]
+    said = {info.condition: (info.sees_depth, info.begins_at_raw_depth) for info in infos}
+    assert said == {
+        "none": (False, False),
+        "raw_depth": (True, False),
+        "from_raw_depth": (True, True),
+    }
+
+
+def test_frames_are_answered_one_by_one_where_depth_is_shown_and_one_is_best() -> None:
+    shown = CheckpointInfo(name="shown", condition="raw_depth", buffer_frames=1)
+    assert shown.one_by_one(None)
+    assert not shown.one_by_one(3), "a window was asked for"
+    assert not replace(shown, condition="none").one_by_one(None)
+    assert not replace(shown, buffer_frames=5).one_by_one(None)
 
 
 def test_info_with_a_byte_order_mark_is_read(copied: Path) -> None:
@@ -381,7 +401,7 @@ def test_a_damaged_prompt_is_named(copied: Path) -> None:
         load_checkpoint(copied)
 
 
-@pytest.mark.parametrize("device", ["cuda:99", "gpu", "meta:3:4"])
+@pytest.mark.parametrize("device", ["cuda:99", "gpu", "meta", "meta:3:4"])
 def test_a_device_that_is_not_there_is_named(tiny_checkpoint: Path, device: str) -> None:
     with pytest.raises(DktError, match=device):
         load_checkpoint(tiny_checkpoint, device=device)

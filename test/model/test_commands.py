@@ -22,7 +22,9 @@ from dkt_ros.model import checkpoint as checkpoint_module
 from dkt_ros.model.checkpoint import load_checkpoint
 from dkt_ros.model.commands import add_commands
 from dkt_ros.model.fast_network import FastNetwork
+from dkt_ros.model.info import CheckpointInfo
 from dkt_ros.model.live_options import LiveOptions
+from dkt_ros.model.weights import open_weights
 from dkt_ros.predict.clip import PredictOptions, predict_disparity
 from dkt_ros.predict.command import add_commands as add_predict
 from dkt_ros.predict.options import PredictorOptions
@@ -68,6 +70,21 @@ def test_convert_then_predict(
         )
     np.testing.assert_array_equal(disparity(output), expected)
     assert "6 frames of 32x48, worked on at 48x64" in capsys.readouterr().err
+
+
+def test_convert_of_normals_in_another_type(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    files = write_original_files(tmp_path / "original")
+    flags = [f"--{name.replace('_', '-')}={file}" for name, file in files.items()]
+    flags += ["--num-heads=2", "--prompt=normal", "--dtype=float16", "--lora-scale=0.5"]
+    assert dkt("convert", *flags, "--output", tmp_path / "mine") == 0
+    out, err = capsys.readouterr()
+    assert "mine (normal) written to" in out
+    assert "times --lora-scale 0.5" in err
+    assert CheckpointInfo.read(tmp_path / "mine").task == "normal"
+    stored = open_weights(tmp_path / "mine" / "transformer")
+    assert set(stored.dtypes.values()) == {torch.float16}
 
 
 def test_predict_defaults_to_the_embedded_checkpoint_and_its_options(
@@ -275,6 +292,7 @@ def test_low_precision_predicts_nearly_the_same(
           "--output=o"], "not allowed"),
         (["convert", "--transformer=t", "--vae=v", "--prompt-embeds=p", "--output=o",
           "--num-heads=0"], "at least 1"),
+        (["convert", "--checkpoint=c", "--lora=l", "--output=o", "--lora-scale=0"], "other than 0"),
     ],
 )  # fmt: skip
 def test_wrong_flags_end_with_status_2_and_name_the_flag(
@@ -291,6 +309,7 @@ def test_wrong_flags_end_with_status_2_and_name_the_flag(
     [
         (["--transformer=t", "--prompt-embeds=p"], "--vae is missing"),
         (["--transformer=t", "--vae=v"], "--prompt-embeds"),
+        (["--transformer=t", "--vae=v", "--lora-scale=2"], "--lora-scale goes with --lora"),
         (["--checkpoint=c"], "--lora is missing"),
         (["--checkpoint=c", "--lora=l", "--vae=v"], "--vae cannot go with --checkpoint"),
         (["--checkpoint=c", "--lora=l", "--num-heads=2"], "--num-heads cannot go"),

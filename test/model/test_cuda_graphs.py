@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import contextlib
 import logging
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -12,6 +11,7 @@ from typing import Any
 import pytest
 import torch
 from fixtures.compile_counter import CompileCounter
+from fixtures.cuda_on_cpu import FakeCuda, FakeStream
 from torch import Tensor
 
 from dkt_ros.model import cuda_graphs
@@ -103,6 +103,9 @@ def test_of_ever_other_shapes_the_newest_are_kept() -> None:
     for _ in range(2):
         function(torch.ones(2), caches(2))
     assert record.recorded == 3 * KEPT, "what was forgotten is new"
+    for size in (0, *range(3 * KEPT, 4 * KEPT), 0):
+        function(torch.ones(size), caches(size))
+    assert record.recorded == 3 * KEPT, "and so is what was called once, long ago"
 
 
 def test_recordings_of_much_memory_are_few(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -117,6 +120,18 @@ def test_recordings_of_much_memory_are_few(monkeypatch: pytest.MonkeyPatch) -> N
     for _ in range(3):
         function(torch.ones(1000), caches(1000), 8)
     assert function.recordings == 1, "the newest stays"
+
+
+def test_what_is_not_recorded_takes_no_recordings_place(monkeypatch: pytest.MonkeyPatch) -> None:
+    each = 4 * (1000 + 1000 + 1 + 1 + 1000 + 1)
+    monkeypatch.setattr(cuda_graphs, "RECORD_LIMIT_BYTES", each)
+    monkeypatch.setattr(cuda_graphs, "KEPT_BYTES", 3 * each)
+    for sizes in ((1000,) * 3 + (9000,), (9000,) + (1000,) * 4):
+        function = RecordedFunction(running_sum, Recorder())
+        for factor, size in enumerate(sizes):
+            for _ in range(3):
+                function(torch.ones(size), caches(size), factor)
+        assert function.recordings == 3
 
 
 def test_nested_tuples_keep_their_form() -> None:
@@ -134,6 +149,7 @@ def test_nested_tuples_keep_their_form() -> None:
     [
         torch.zeros(3, 2),
         torch.zeros(2, 3, dtype=torch.float16),
+        torch.zeros(2, 3, device="meta"),
         (torch.zeros(2, 3),),
         0.0,
     ],
@@ -141,56 +157,7 @@ def test_nested_tuples_keep_their_form() -> None:
 def test_what_differs_is_told_apart(other: object) -> None:
     assert signature(torch.ones(3, 2).T) == signature(torch.zeros(2, 3))
     assert signature(other) != signature(torch.zeros(2, 3))
-
-
-class FakeStream:
-    """Notes whom it waits for."""
-
-    def __init__(self, device: object = None) -> None:
-        self.waited_for: list[FakeStream] = []
-
-    def wait_stream(self, other: FakeStream) -> None:
-        self.waited_for.append(other)
-
-
-class FakeCuda:
-    """torch.cuda on a machine without: everything runs at once, and a replay does nothing."""
-
-    Stream = FakeStream
-
-    def __init__(self) -> None:
-        self.caller = self.current = FakeStream()
-        self.capturing = False
-        self.pools = 0
-        self.captures: list[dict[str, Any]] = []
-
-    def graph_pool_handle(self) -> int:
-        self.pools += 1
-        return self.pools
-
-    def current_stream(self) -> FakeStream:
-        return self.current
-
-    def device(self, device: torch.device) -> contextlib.nullcontext[None]:
-        return contextlib.nullcontext()
-
-    def CUDAGraph(self) -> SimpleNamespace:  # noqa: N802 - as torch has it
-        return SimpleNamespace(replay=lambda: None)
-
-    @contextlib.contextmanager
-    def stream(self, stream: FakeStream) -> Iterator[None]:
-        before, self.current = self.current, stream
-        try:
-            yield
-        finally:
-            self.current = before
-
-    @contextlib.contextmanager
-    def graph(self, graph: object, **options: Any) -> Iterator[None]:
-        self.captures.append(options)
-        self.current, self.capturing = options["stream"], True
-        yield  # what fails in it leaves the stream as it is, as torch's own does where CUDA fails
-        self.capturing = False
+    assert signature(1) != signature(1.0)
 
 
 @pytest.fixture
@@ -237,6 +204,23 @@ def test_nothing_compiles_in_a_capture(
     torch.compiler.reset()
 
 
+def test_a_replay_is_the_function_and_its_results_are_the_callers(cuda: FakeCuda) -> None:
+    function = RecordedFunction(running_sum, CudaRecording)
+    chunks, states, means = [], [caches()], []
+    for call in range(6):
+        chunks.append(torch.arange(3.0) + call)
+        mean, state = function(chunks[-1], states[-1])
+        means.append(mean)
+        states.append(state)
+    assert [graph.replays for graph in cuda.graphs] == [5]
+    expected = caches()
+    for call, chunk in enumerate(chunks):
+        assert torch.equal(chunk, torch.arange(3.0) + call), "what is given stays"
+        assert all(map(torch.equal, states[call], expected))
+        mean, expected = running_sum(chunk, expected)
+        assert torch.equal(means[call], mean)
+
+
 def test_before_a_capture_the_function_runs_once_aside(cuda: FakeCuda) -> None:
     streams: list[FakeStream] = []
 
@@ -250,6 +234,8 @@ def test_before_a_capture_the_function_runs_once_aside(cuda: FakeCuda) -> None:
     assert streams == [aside, capture] * 2, "memory is shared between captures of one stream"
     assert [options["stream"] for options in cuda.captures] == [capture] * 2
     assert len({options["pool"] for options in cuda.captures}) == 1
+    modes = {options["capture_error_mode"] for options in cuda.captures}
+    assert modes == {"thread_local"}, "other threads may compute meanwhile"
     assert aside.waited_for == [cuda.caller] * 2
     assert cuda.caller.waited_for == [aside] * 2
     assert cuda.current is cuda.caller

@@ -10,7 +10,12 @@ import numpy as np
 import pytest
 import torch
 from fixtures.compile_counter import CompileCounter
-from fixtures.tiny_checkpoint import make_tiny_checkpoint
+from fixtures.tiny_checkpoint import (
+    TEXT_DIM,
+    make_tiny_checkpoint,
+    tiny_transformer,
+    tiny_vae,
+)
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
@@ -20,6 +25,7 @@ from dkt_ros.model.canvas import Canvas
 from dkt_ros.model.checkpoint import load_checkpoint
 from dkt_ros.model.fast_network import FastNetwork
 from dkt_ros.model.fast_transformer import KEPT_TABLES, FastTransformer
+from dkt_ros.model.info import CheckpointInfo
 from dkt_ros.model.network import DktNetwork
 from dkt_ros.model.sampler import (
     Embed,
@@ -61,10 +67,29 @@ def test_velocity(folder: Path, timestep: float, plain: bool) -> None:
     )
 
 
-def test_rotary_table_is_diffusers(plain_network: DktNetwork) -> None:
-    fast = FastTransformer(plain_network.transformer, plain_network.prompt_embeds)
-    cos, sin = fast.rope(3, 4, 5)
-    theirs = plain_network.transformer.rope(torch.zeros(1, 48, 3, 8, 10))
+@torch.inference_mode()
+@pytest.mark.parametrize("image_branch", [False, True])
+@pytest.mark.parametrize("distinct", [1, 2])
+def test_velocity_through_several_blocks(image_branch: bool, distinct: int) -> None:
+    """With heads whose channels time, height and width share unequally, as DKT's 128 do."""
+    torch.manual_seed(0)
+    transformer = tiny_transformer(image_branch, blocks=2, head=16).requires_grad_(False)
+    info = CheckpointInfo(name="blocks", text_tokens=512 if image_branch else 4)
+    prompt = torch.zeros(1, TEXT_DIM) if distinct == 1 else torch.ones(1, TEXT_DIM)
+    network = DktNetwork(transformer.eval(), tiny_vae().requires_grad_(False), prompt, info)
+    expected = network.velocity(latents(3, 0), latents(3, 1), 555.5)
+    fast = FastNetwork(network)
+    for keep in (3, 1):
+        ours = fast.velocity(latents(3, 0), fast.embed_rgb(latents(3, 1)), 555.5, keep)
+        torch.testing.assert_close(ours, expected[:, :, -keep:], atol=TOLERANCE, rtol=0)
+
+
+@pytest.mark.parametrize("head", [12, 16, 20])
+def test_rotary_table_is_diffusers(head: int) -> None:
+    transformer = tiny_transformer(head=head)
+    fast = FastTransformer(transformer, torch.zeros(1, 1, TEXT_DIM))
+    cos, sin = fast.rope(3, 30, 52)
+    theirs = transformer.rope(torch.zeros(1, 48, 3, 60, 104))
     torch.testing.assert_close(cos, theirs[0][0, :, :, 0::2], atol=1e-7, rtol=0)
     torch.testing.assert_close(sin, theirs[1][0, :, :, 1::2], atol=1e-7, rtol=0)
 

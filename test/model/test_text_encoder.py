@@ -166,7 +166,7 @@ def test_a_tokenizer_that_does_not_fit_is_named(
     with pytest.raises(DktError, match="empty cannot be read"):
         encode_prompt(encoder, tmp_path / "empty", "depth")
     small = torch.load(encoder, weights_only=True)
-    small["token_embedding.weight"] = small["token_embedding.weight"][:2]
+    small["token_embedding.weight"] = small["token_embedding.weight"][:3]
     torch.save(small, encoder)
     with pytest.raises(DktError, match=r"\[3, 1\].*do not belong together"):
         encode_prompt(encoder, tokenizer, "depth")

@@ -22,6 +22,7 @@ from dkt_ros.model.compiled.tensorrt_module import (
     capabilities,
     current_system,
     import_tensorrt,
+    interrupts_held,
     is_rtx,
     make_logger,
 )
@@ -33,7 +34,8 @@ class BuildOptions:
     """workspace: bytes TensorRT may use as scratch memory, None: all of the GPU's.
 
     level: builder optimization level, 0 (quick) to 5 (thorough); timing_cache: file of measured
-    kernels, read if it is there and written; None: none. targets: GPUs such as sm89 to build for
+    kernels, read if it is there and written, but by TensorRT for RTX, which measures none; None:
+    none. targets: GPUs such as sm89 to build for
     ahead of time, with TensorRT for RTX; none: the GPU that is there.
     """
 
@@ -76,14 +78,16 @@ def build_plan(
 
     profiles: the graphs of the file, which fix the sizes that it leaves open. The plan is there
     whole or not at all, and so is the timing cache, which is written even when the next graph
-    fails. Ctrl-C in on_progress stops the build. Raises DktError with TensorRT's own words.
+    fails. Ctrl-C stops the build. Raises DktError with TensorRT's own words.
     """
     trt = import_tensorrt(bool(options.targets))
     log = make_logger(trt)
     builder = trt.Builder(log)
     network = builder.create_network(_strongly_typed(trt))
     parser = trt.OnnxParser(network, log)
-    if not parser.parse_from_file(str(graph)):  # from a file: weights stand in another beside it
+    with interrupts_held():  # from a file: weights stand in another beside it
+        parsed = parser.parse_from_file(str(graph))
+    if not parsed:
         errors = [str(parser.get_error(index)) for index in range(parser.num_errors)]
         raise DktError(f"TensorRT cannot read {graph}: {'; '.join(errors) or log.last()}")
     config = builder.create_builder_config()
@@ -91,6 +95,8 @@ def build_plan(
     tf32 = getattr(trt.BuilderFlag, "TF32", None)
     if tf32 is not None:  # on unless it is cleared, and float32 is asked for where it matters
         config.clear_flag(tf32)
+    if is_rtx(trt):  # else a plan may take memory while it runs, and cannot be recorded
+        config.set_flag(trt.BuilderFlag.REQUIRE_USER_ALLOCATION)
     if options.workspace is not None:
         config.set_memory_pool_limit(trt.MemoryPoolType.WORKSPACE, options.workspace)
     if options.targets:
@@ -108,13 +114,13 @@ def build_plan(
         config.add_optimization_profile(profile)
     monitor = _monitor(trt, on_progress)
     config.progress_monitor = monitor
-    cache = _load_timing_cache(config, options.timing_cache)
-    content = builder.build_serialized_network(network, config)
-    if monitor.interrupted:
-        raise KeyboardInterrupt
-    if cache is not None and options.timing_cache is not None:
-        options.timing_cache.parent.mkdir(parents=True, exist_ok=True)
-        write_whole(options.timing_cache, config.get_timing_cache().serialize())
+    timing = None if is_rtx(trt) else options.timing_cache
+    cache = _load_timing_cache(config, timing)
+    torch.cuda.empty_cache()  # what torch has computed with, and keeps, TensorRT can have
+    with interrupts_held(monitor.interrupt):
+        content = builder.build_serialized_network(network, config)
+    if cache is not None and timing is not None:
+        write_whole(timing, config.get_timing_cache().serialize())
     if content is None:
         raise DktError(f"TensorRT cannot build {graph}: {log.last()}")
     write_whole(plan, content)
@@ -146,13 +152,16 @@ def _load_timing_cache(config: Any, file: Path | None) -> Any:
 
 def _monitor(trt: Any, on_progress: Progress) -> Any:
     class Monitor(trt.IProgressMonitor):
-        """Reports the outermost phase; exceptions may not pass through TensorRT."""
+        """Reports the outermost phase, and stops the build once it is interrupted."""
 
         def __init__(self) -> None:
             trt.IProgressMonitor.__init__(self)
-            self.interrupted = False
+            self._goes_on = True
             self._outermost: str | None = None
             self._steps = 0
+
+        def interrupt(self) -> None:
+            self._goes_on = False
 
         def phase_start(self, phase_name: str, parent_phase: str | None, num_steps: int) -> None:
             if parent_phase is None:
@@ -162,7 +171,7 @@ def _monitor(trt: Any, on_progress: Progress) -> Any:
         def step_complete(self, phase_name: str, step: int) -> bool:
             if phase_name == self._outermost:
                 self._report(min(step + 1, self._steps))
-            return not self.interrupted
+            return self._goes_on
 
         def phase_finish(self, phase_name: str) -> None:
             if phase_name == self._outermost:
@@ -170,9 +179,6 @@ def _monitor(trt: Any, on_progress: Progress) -> Any:
                 self._outermost = None
 
         def _report(self, done: int) -> None:
-            try:
-                on_progress(self._outermost or "", done, self._steps)
-            except KeyboardInterrupt:
-                self.interrupted = True
+            on_progress(self._outermost or "", done, self._steps)
 
     return Monitor()

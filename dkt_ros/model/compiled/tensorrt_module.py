@@ -6,10 +6,14 @@ time, without a GPU, for the compute capabilities that are named.
 
 from __future__ import annotations
 
+import functools
 import importlib
 import logging
 import re
-from collections.abc import Sequence
+import signal
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -93,7 +97,17 @@ def capabilities(targets: Sequence[str]) -> list[Any]:
 
 
 def make_logger(trt: Any) -> Any:
-    """An ILogger: TensorRT's messages in Python's log, and `last()`, its last error."""
+    """The ILogger: TensorRT's messages in Python's log, and `last()`, its last error since then.
+
+    One for the process: TensorRT takes no other while anything that was made with the first lives.
+    """
+    logger = _only_logger(trt)
+    logger.last()
+    return logger
+
+
+@functools.cache
+def _only_logger(trt: Any) -> Any:
     levels = {
         trt.ILogger.INTERNAL_ERROR: logging.ERROR,
         trt.ILogger.ERROR: logging.ERROR,
@@ -114,6 +128,33 @@ def make_logger(trt: Any) -> Any:
             _LOG.log(level, "%s", msg)
 
         def last(self) -> str:
-            return self._error or "TensorRT gave no reason"
+            error, self._error = self._error, ""
+            return error or "TensorRT gave no reason"
 
     return Logger()
+
+
+@contextmanager
+def interrupts_held(told: Callable[[], None] = lambda: None) -> Iterator[None]:
+    """Around long calls of TensorRT: SIGINT only calls `told`; what it else does comes at the end.
+
+    Python raises KeyboardInterrupt in whatever runs next, which is TensorRT's calls of its logger
+    and its monitor, and TensorRT drops what is raised in them.
+    """
+    before = signal.getsignal(signal.SIGINT)
+    if threading.current_thread() is not threading.main_thread() or not callable(before):
+        yield  # none may be set here; what is ignored, or ends the process at once, stays so
+        return
+    noted: list[int] = []
+
+    def note(number: int, frame: object) -> None:
+        noted.append(number)
+        told()
+
+    signal.signal(signal.SIGINT, note)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
+        if noted:
+            signal.raise_signal(signal.SIGINT)

@@ -8,6 +8,7 @@ file. Caches are written by one call and read by the next, and never copied.
 from __future__ import annotations
 
 import hashlib
+import logging
 import math
 import weakref
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -27,8 +28,15 @@ from dkt_ros.model.compiled.manifest import (
     TensorSpec,
     by,
 )
-from dkt_ros.model.compiled.tensorrt_module import import_tensorrt, make_logger
+from dkt_ros.model.compiled.tensorrt_module import (
+    import_tensorrt,
+    interrupts_held,
+    is_rtx,
+    make_logger,
+)
 from dkt_ros.model.cuda_graphs import worth_recording
+
+_LOG = logging.getLogger(__name__)
 
 Described = Mapping[str, tuple[str, tuple[int, ...], str]]
 """Name of an input or output -> "input" or "output", shape, dtype as in a TensorSpec."""
@@ -57,15 +65,17 @@ def load_runners(
         engines = {}
         for done, (plan, graph) in enumerate(plans.items()):
             on_progress(done, len(plans))
-            engines[plan] = _deserialize(runtime, log, read_plan(folder, graph), graph)
+            content = read_plan(folder, graph)
+            with interrupts_held():
+                engines[plan] = _deserialize(runtime, log, content, graph)
         on_progress(len(plans), len(plans))
         need = max((int(engine.device_memory_size_v2) for engine in engines.values()), default=0)
         scratch = torch.empty(max(need, 1), dtype=torch.uint8, device=device)
-        strategy = trt.ExecutionContextAllocationStrategy.USER_MANAGED
         runners: dict[str, GraphRunner] = {}
         for graph in graphs:
             engine = engines[graph.plan]
-            context = engine.create_execution_context(strategy)
+            with interrupts_held():
+                context = engine.create_execution_context(_in_our_memory(trt, engine))
             if context is None:
                 raise DktError(f"plan {graph.plan} gives no execution context: {log.last()}")
             context.set_device_memory(scratch.data_ptr(), scratch.nbytes)
@@ -73,6 +83,22 @@ def load_runners(
             check_described(graph, _described(trt, engine, context))
             runners[graph.name] = TensorRTRunner(graph, context, scratch, log.last, cuda_graphs)
         return runners
+
+
+def _in_our_memory(trt: Any, engine: Any) -> Any:
+    """What an execution context is made by.
+
+    For sizes that a plan leaves open TensorRT for RTX compiles better kernels while it runs, and
+    then takes them: recorded launches would be of the others. So it is to compile them at once.
+    """
+    strategy = trt.ExecutionContextAllocationStrategy.USER_MANAGED
+    if not is_rtx(trt):
+        return strategy
+    config = engine.create_runtime_config()
+    config.set_execution_context_allocation_strategy(strategy)
+    at_once = trt.DynamicShapesKernelSpecializationStrategy.EAGER
+    config.dynamic_shapes_kernel_specialization_strategy = at_once
+    return config
 
 
 def _choose_profile(
@@ -107,7 +133,7 @@ class TensorRTRunner:
         self._stream = torch.cuda.Stream(self._device)
         self._recorder: _Recorder | None = None
         if cuda_graphs and worth_recording(nbytes((*graph.inputs, *graph.outputs))):
-            self._recorder = _Recorder(graph, self._device)
+            self._recorder = _Recorder(graph, self._device, self._can_record)
 
     def __call__(self, inputs: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """See GraphRunner. Enqueues on torch's current stream and does not wait for the result."""
@@ -127,14 +153,19 @@ class TensorRTRunner:
                 for spec in self._graph.outputs
             }
             self._bind(given | outputs)
-            with _usable_stream(self._stream) as stream:
-                self._launch(stream)
+            with _in_its_turn(self._stream):
+                self._launch(self._stream)
             return outputs
 
     def _bind(self, tensors: Mapping[str, Tensor]) -> None:
         for name, tensor in tensors.items():
             if not self._context.set_tensor_address(name, tensor.data_ptr()):
                 raise DktError(f"{self._graph.name}: cannot bind {name}: {self._last_error()}")
+
+    def _can_record(self, stream: torch.cuda.Stream) -> bool:
+        """What only TensorRT for RTX can say: its plans may take memory while they run."""
+        asked = getattr(self._context, "is_stream_capturable", None)
+        return asked is None or bool(asked(stream.cuda_stream))
 
     def _launch(self, stream: torch.cuda.Stream) -> None:
         if not self._context.execute_async_v3(stream.cuda_stream):
@@ -145,9 +176,15 @@ class _Recorder:
     """Replays a graph's launches, recorded once for each pair of cache sets.
 
     Inputs and results have a place of their own, the caches lie in a CachePool: so addresses recur.
+    What cannot be recorded is launched each time, and the log says so once.
     """
 
-    def __init__(self, graph: GraphSpec, device: torch.device) -> None:
+    def __init__(
+        self,
+        graph: GraphSpec,
+        device: torch.device,
+        can_record: Callable[[torch.cuda.Stream], bool],
+    ) -> None:
         caches = {spec.name for spec in graph.inputs + graph.outputs if is_cache(spec)}
         self._new_caches = [spec.name for spec in graph.outputs if spec.name in caches]
         self._pool = CachePool([spec for spec in graph.outputs if spec.name in caches], device)
@@ -158,6 +195,7 @@ class _Recorder:
         }
         self._results = [spec.name for spec in graph.outputs if spec.name not in caches]
         self._recorded: dict[tuple[int, ...], torch.cuda.CUDAGraph] = {}
+        self._name, self._can_record, self._refused = graph.name, can_record, False
 
     def run(
         self,
@@ -171,28 +209,53 @@ class _Recorder:
             self._fixed[name].copy_(given[name])
         bound = {**given, **new_caches, **self._fixed}
         key = addresses([bound[name] for name in sorted(bound)])
-        if key not in self._recorded:
+        if (known := self._recorded.get(key)) is not None:
+            known.replay()
+        else:
             bind(bound)
-            with _usable_stream(stream) as usable:
-                launch(usable)  # what TensorRT does at a first launch only is not recorded
-            recorded = torch.cuda.CUDAGraph()
-            with torch.cuda.graph(recorded, stream=stream, capture_error_mode="thread_local"):
-                launch(stream)
-            self._recorded[key] = recorded
-        self._recorded[key].replay()
+            with _in_its_turn(stream):
+                launch(stream)  # what TensorRT does at a first launch only is not recorded
+            self._record(key, launch, stream)
         return {**{name: self._fixed[name].clone() for name in self._results}, **new_caches}
+
+    def _record(
+        self,
+        key: tuple[int, ...],
+        launch: Callable[[torch.cuda.Stream], None],
+        stream: torch.cuda.Stream,
+    ) -> None:
+        if self._refused:
+            return
+        recorded = torch.cuda.CUDAGraph()
+        try:
+            if not self._can_record(stream):
+                raise DktError("TensorRT takes memory while it runs")
+            # Around the capture too: one that fails does not leave its own stream.
+            with (
+                torch.cuda.stream(torch.cuda.current_stream(stream.device)),
+                torch.cuda.graph(recorded, stream=stream, capture_error_mode="thread_local"),
+            ):
+                launch(stream)
+        except (DktError, RuntimeError) as error:
+            self._refused = True
+            why = str(error).partition("\n")[0]
+            _LOG.warning("%s runs without a CUDA graph, for recording failed: %s", self._name, why)
+        else:
+            self._recorded[key] = recorded
 
 
 @contextmanager
-def _usable_stream(own: torch.cuda.Stream) -> Iterator[torch.cuda.Stream]:
-    """torch's current stream, or `own` in its turn: on the default one TensorRT would wait."""
+def _in_its_turn(own: torch.cuda.Stream) -> Iterator[None]:
+    """What is launched on `own` comes between torch's launches.
+
+    On the default stream, which torch mostly uses, TensorRT would wait for all others.
+    """
     current = torch.cuda.current_stream(own.device)
-    if current.cuda_stream:
-        yield current
-        return
     own.wait_stream(current)
-    yield own
-    current.wait_stream(own)
+    try:
+        yield
+    finally:  # torch gives memory on by the order of its own stream
+        current.wait_stream(own)
 
 
 def _described(trt: Any, engine: Any, context: Any) -> Described:

@@ -8,7 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from fixtures.manifests import HERE
+from fixtures.manifests import HERE, MANIFEST
 from fixtures.manifests import REQUEST as ASKED
 
 from dkt_ros.errors import DktError
@@ -95,6 +95,20 @@ def test_another_request_starts_anew(tmp_path: Path) -> None:
     assert tuple(shop.built) == NAMES * 2
 
 
+def test_what_lies_beside_an_engine_stays(tmp_path: Path) -> None:
+    shop = Workshop()
+    shop.run(tmp_path)
+    (tmp_path / "notes.txt").write_text("mine")
+    made: list[set[str]] = []
+
+    def make(request: EngineRequest, folder: Path) -> Manifest:
+        made.append({file.name for file in folder.iterdir()})
+        return MANIFEST
+
+    assert update_graphs(tmp_path, replace(REQUEST, steps=3), make, shop.said.append) == MANIFEST
+    assert made == [{"notes.txt"}]
+
+
 def test_another_calibration_clip_starts_anew(tmp_path: Path) -> None:
     shop, folder = Workshop(), tmp_path / "engine"
     first = replace(REQUEST, precision="fp8", calibration="b" * 64)
@@ -173,6 +187,7 @@ def test_a_folder_of_other_things_is_left_alone(tmp_path: Path, name: str) -> No
     assert {file.read_text() for file in tmp_path.iterdir()} == {"mine"}
     (tmp_path / name).unlink()
     (tmp_path / "engine.json.partial").write_text("half")  # as a kill leaves it
+    (tmp_path / ".gitignore").write_text("*")
     with pytest.raises(AssertionError):  # the workshop wants nothing there
         update_graphs(tmp_path, REQUEST, shop.export, shop.said.append)
     (tmp_path / "file").write_text("x")

@@ -23,6 +23,7 @@ from dkt_ros.model.compiled import build, tensorrt_build
 from dkt_ros.model.compiled.commands import add_commands
 from dkt_ros.model.compiled.graphs import Traceable
 from dkt_ros.model.compiled.manifest import Manifest, plan_whole
+from dkt_ros.model.compiled.tensorrt_build import BuildOptions
 
 
 def dkt_engine(*words: object) -> int:
@@ -233,6 +234,34 @@ def test_an_export_that_is_stopped_at_its_end_leaves_no_engine(
 
 def interrupted(*_arguments: object) -> None:
     raise KeyboardInterrupt
+
+
+def test_plans_are_built_as_asked_and_checked(
+    tiny_checkpoint: Path,
+    copy: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    pytest.importorskip("tensorrt_rtx", reason="TensorRT for RTX is not installed")
+    asked: list[BuildOptions] = []
+
+    def build_plan(
+        graph: Path, plan: Path, _profiles: object, options: BuildOptions, _: object
+    ) -> str:
+        asked.append(options)
+        write_whole(plan, f"plan of {graph.name}")
+        return sha256(plan)
+
+    monkeypatch.setattr(tensorrt_build, "build_plan", build_plan)
+    words = [word for word in build_words(tiny_checkpoint, copy) if word != "--onnx-only"]
+    assert dkt_engine(*words, "--target", "sm89", "--workspace", 2, "--level", 5) == 0
+    assert set(asked) == {BuildOptions(2 * 2**30, 5, None, ("sm89",))}
+    (copy / "step.plan").write_text("another")
+    capsys.readouterr()
+    assert dkt_engine("check", copy, "--no-run") == 2
+    said = capsys.readouterr().out
+    assert "step.plan is missing or is not the file that was built" in said
+    assert "encoder_first.plan" not in said
 
 
 def test_a_build_that_is_killed_goes_on(

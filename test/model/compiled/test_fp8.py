@@ -10,7 +10,14 @@ import torch
 
 from dkt_ros.errors import DktError
 from dkt_ros.model.checkpoint import load_checkpoint
-from dkt_ros.model.compiled.fp8 import LARGEST, Fp8Linear, fp8_round, measure, use_fp8
+from dkt_ros.model.compiled.fp8 import (
+    LARGEST,
+    Fp8Linear,
+    fp8_round,
+    measure,
+    observed,
+    use_fp8,
+)
 from dkt_ros.model.compiled.request import EngineRequest
 
 LAYERS = {"attn1.to_q", "attn1.to_k", "attn1.to_v", "attn1.to_out.0", "ffn.net.0.proj", "ffn.net.2"}
@@ -68,6 +75,27 @@ def test_an_fp8_layer_is_near_the_layer() -> None:
     rounded = Fp8Linear(layer, float(x.abs().max()))
     error = (rounded(x) - layer(x)).norm() / layer(x).norm()
     assert 0 < error < 0.1
+
+
+def test_the_largest_input_may_be_negative_and_is_never_forgotten(tiny_checkpoint: Path) -> None:
+    transformer = load_checkpoint(tiny_checkpoint).transformer
+    layer = transformer.blocks[0].attn1.to_q
+    with observed(transformer) as largest:
+        for value in (2.0, -7.0, 3.0):
+            layer(torch.tensor([[value] * layer.in_features]))
+    layer(torch.full((1, layer.in_features), 9.0))
+    assert largest == {"blocks.0.attn1.to_q": 7.0}
+
+
+def test_scales_are_numbers_that_the_type_has_and_never_zero() -> None:
+    """The graph holds them in the type that the network computes in."""
+    layer = torch.nn.Linear(64, 32, dtype=torch.bfloat16)
+    rounded = Fp8Linear(layer, 0.3)
+    for scale in (rounded.input_scale, rounded.weight_scale):
+        assert float(torch.tensor(scale).bfloat16()) == scale
+    torch.nn.init.zeros_(layer.weight)
+    x = torch.randn(4, 64, dtype=torch.bfloat16)
+    assert torch.equal(Fp8Linear(layer, 0.3)(x), layer.bias.expand(4, -1))
 
 
 def test_calibration_must_have_seen_every_layer(tiny_checkpoint: Path) -> None:

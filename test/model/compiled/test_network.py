@@ -79,11 +79,11 @@ def graphs(tiny_network: DktNetwork) -> NetworkGraphs:
 
 
 def test_constants_come_back(graphs: NetworkGraphs, tmp_path: Path) -> None:
-    write_constants(tmp_path, graphs, 3, (1, 4), 5.0)
+    write_constants(tmp_path, graphs, 3, (1, 4), 3.0)
     constants = read_constants(tmp_path, MANIFEST)
     modulations = constants.modulations
-    # 1000 s with s = 5 u / (1 + 4 u) at u = 1, 2/3, 1/3.
-    assert list(modulations) == pytest.approx([1000.0, 1e4 / 11, 5e3 / 7])
+    # 1000 s with s = 3 u / (1 + 2 u) at u = 1, 2/3, 1/3.
+    assert list(modulations) == pytest.approx([1000.0, 6e3 / 7, 600.0])
     for timestep, found in modulations.items():
         for ours, theirs in zip(found, graphs.transformer.modulations(timestep), strict=True):
             assert torch.equal(ours, theirs)

@@ -63,6 +63,38 @@ def test_half_precision(tiny_checkpoint: Path) -> None:
     np.testing.assert_allclose(found, expected, atol=0.01)
 
 
+class Resized(torch.nn.Module):
+    def forward(self, x: torch.Tensor) -> tuple[torch.Tensor, ...]:
+        return (torch.nn.functional.interpolate(x, scale_factor=2),)
+
+
+def test_a_function_that_tensorrt_would_not_take_is_refused() -> None:
+    graph = Traceable("resized", Resized(), ("x",), ("y",), (torch.zeros(1, 1, 4, 4),))
+    with pytest.raises(DktError, match="graph resized holds Resize"):
+        export(graph)
+
+
+class Attention(torch.nn.Module):
+    def forward(self, x: torch.Tensor) -> tuple[torch.Tensor, ...]:
+        return (torch.nn.functional.scaled_dot_product_attention(x, x.flip(2), x),)
+
+
+@torch.inference_mode()
+@pytest.mark.parametrize(("width", "softmax"), [(256, "FLOAT16"), (264, "FLOAT")])
+def test_attention_too_wide_to_be_fused_has_its_softmax_in_float32(
+    width: int, softmax: str
+) -> None:
+    example = torch.zeros(1, 1, 6, width, dtype=torch.float16)
+    graph = Traceable("attention", Attention(), ("x",), ("y",), (example,))
+    proto = ir.to_proto(export(graph))
+    types = {value.name: value.type.tensor_type.elem_type for value in proto.graph.value_info}
+    [node] = [node for node in proto.graph.node if node.op_type == "Softmax"]
+    assert types[node.output[0]] == onnx.TensorProto.DataType.Value(softmax)
+    inputs = inputs_of(graph)
+    found = by_reference(proto, graph, inputs)
+    np.testing.assert_allclose(found, graph.module(*inputs)[0].numpy(), atol=0.01)
+
+
 @torch.inference_mode()
 def test_fp8(tiny_checkpoint: Path) -> None:
     """Q and DQ in float8e4m3fn around every large product of the blocks; same values as torch."""

@@ -169,6 +169,13 @@ def test_a_size_that_the_network_cannot_have_is_refused(
     assert not list(tmp_path.iterdir())
 
 
+def test_halves_that_a_cpu_does_not_compute_are_refused(tiny_engine: Path) -> None:
+    manifest = replace(Manifest.read(tiny_engine), precision="bf16")
+    with pytest.raises(DktError, match=r"bf16 graphs, .* none on a CPU; export them with --precis"):
+        load_runners(tiny_engine, manifest, [EMBED_RGB])
+    assert load_runners(tiny_engine, manifest, [EMBED_RGB], widen=True).keys() == {EMBED_RGB}
+
+
 def test_raw_depth_goes_into_the_graphs(tiny_engine: Path, tmp_path: Path) -> None:
     """Live, from a checkpoint that is shown it: once with readings from the start, once without.
 
@@ -176,12 +183,15 @@ def test_raw_depth_goes_into_the_graphs(tiny_engine: Path, tmp_path: Path) -> No
     """
     checkpoint = load_checkpoint(make_tiny_checkpoint(tmp_path / "shown", condition="raw_depth"))
     options = LiveOptions(window=1, new=1, steps=2, scene_cut=None)
-    graph = NetworkGraphs(checkpoint, SIZE).embed_rgb()
+    graphs = NetworkGraphs(checkpoint, SIZE)
+    graph = graphs.embed_rgb()
     with graph_writer(tmp_path) as write:
         spec = GraphSpec(EMBED_RGB, write(export(graph), EMBED_RGB), None, *graph.specs())
     (given,) = spec.inputs
     assert given.shape == (1, 32, 1, 4, 6)
     manifest = Manifest.read(tiny_engine)
+    step = manifest.graph("step_T2")
+    assert graphs.step(2).specs() == (step.inputs, step.outputs), "it sees tokens, as ever"
     others = [one for one in manifest.graphs if one.name != EMBED_RGB]
     runners = load_runners(tiny_engine, manifest, [one.name for one in others])
     runners |= {EMBED_RGB: OnnxRunner(open_session(tmp_path / spec.onnx), spec)}

@@ -35,6 +35,7 @@ def test_one_that_fits() -> None:
         ({"fingerprint": "b" * 64}, ["tiny with hash aaaaaaaaaaaa", "bbbbbbbbbbbb"]),
         ({"size": (64, 96)}, ["size is 32x48, expected 64x96"]),
         ({"windows": (1, 6)}, ["of 1, 4 latent frames, expected 6 as well"]),
+        ({"windows": (2,)}, ["of 1, 4 latent frames, expected 2 as well"]),
         ({"steps": 3}, ["steps is 5, expected 3"]),
         ({"precision": "fp16"}, ["precision is bf16, expected fp16"]),
         (
@@ -72,13 +73,13 @@ def test_graphs_without_plans() -> None:
 def test_the_error_names_all_and_the_command() -> None:
     wanted = replace(REQUEST, size=(64, 96), steps=3)
     with pytest.raises(DktError) as caught:
-        require_match(Path("e"), MANIFEST, wanted, HERE)
+        require_match(Path("e"), replace(MANIFEST, precision="fp16"), wanted, HERE)
     message = str(caught.value)
     assert "size" in message
     assert "steps" in message
     assert "\n" not in message
     assert message.endswith(
-        "run `dkt engine build --checkpoint 'my checkpoints/tiny' --precision bf16 --preset "
+        "run `dkt engine build --checkpoint 'my checkpoints/tiny' --precision fp16 --preset "
         "balanced --size 64x96 --steps 3 --output e`"
     )
 
@@ -95,6 +96,10 @@ def test_a_fingerprint_is_of_the_contents(tiny_checkpoint: Path, tmp_path: Path)
     copy = Path(shutil.copytree(tiny_checkpoint, tmp_path / "elsewhere"))
     (copy / "MODEL_CARD.md").write_text("words change nothing")
     (copy / "._dkt.json").write_text("nor does what macOS writes beside it")
+    assert checkpoint_fingerprint(copy) == before
+    (copy / "prompt_embeds.safetensors").rename(copy / "prompt.safetensors")
+    assert checkpoint_fingerprint(copy) != before, "a file is what its name says"
+    (copy / "prompt.safetensors").rename(copy / "prompt_embeds.safetensors")
     assert checkpoint_fingerprint(copy) == before
     weights = next((copy / "vae").glob("*.safetensors"))
     content = bytearray(weights.read_bytes())

@@ -6,14 +6,19 @@ The stand-in can show only that calls are made in order, with the names of the p
 
 from __future__ import annotations
 
+import contextlib
 import enum
 import hashlib
+import signal
+from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
 import torch
+from fixtures.interrupts import interrupts as interrupts
+from fixtures.interrupts import raise_interrupt
 
 from dkt_ros.errors import DktError
 from dkt_ros.model.compiled import tensorrt_build
@@ -66,7 +71,8 @@ class StandIn:
     IProgressMonitor: type = _ProgressMonitor
     NetworkDefinitionCreationFlag: Any = _Flag
     MemoryPoolType = _Pool
-    BuilderFlag: Any = SimpleNamespace(TF32="tf32")
+    BuilderFlag: Any = SimpleNamespace(TF32="tf32", REQUIRE_USER_ALLOCATION="ours")
+    ComputeCapability: Any = SimpleNamespace(CURRENT="current")
 
     def __init__(self, plan: bytes | None = b"plan", errors: tuple[str, ...] = ()) -> None:
         self.plan, self.errors = plan, errors
@@ -77,6 +83,11 @@ class StandIn:
         self.config: Any = None
         self.cancelled = False
         self.cleared: list[str] = []
+        self.flagged: list[str] = []
+        self.capabilities: list[tuple[str, int]] = []
+        self.meanwhile: Callable[[], None] = lambda: None
+        self.parses: Callable[[], None] = lambda: None
+        self.steps = 0
         inputs = [SimpleNamespace(shape=shape) for shape in ((1, 16, -1, 4, 6), (2,))]
         self.network = SimpleNamespace(num_inputs=2, get_input=lambda index: inputs[index])
         self.profiles: list[dict[str, tuple[tuple[int, ...], ...]]] = []
@@ -94,6 +105,8 @@ class StandIn:
         assert network is self.network
 
         def parse_from_file(file: str) -> bool:
+            with contextlib.suppress(BaseException):
+                self.parses()
             self.parsed = file
             return not self.errors
 
@@ -118,6 +131,8 @@ class StandIn:
         self.config = SimpleNamespace(pools={})
         self.config.add_optimization_profile = lambda profile: self.profiles.append(profile.shapes)
         self.config.clear_flag = self.cleared.append
+        self.config.set_flag = self.flagged.append
+        self.config.set_compute_capability = lambda *one: self.capabilities.append(one)
         self.config.set_memory_pool_limit = self.config.pools.__setitem__
         self.config.create_timing_cache = lambda content: content
         self.config.set_timing_cache = self._set_timing
@@ -133,6 +148,10 @@ class StandIn:
         monitor = config.progress_monitor
         monitor.phase_start("outer", None, 2)
         for step in range(2):
+            self.steps += 1
+            # As the bindings: what is raised in a call of the logger or the monitor is dropped.
+            with contextlib.suppress(BaseException):
+                self.meanwhile()
             monitor.phase_start("inner", "outer", 1)
             monitor.step_complete("inner", 0)
             monitor.phase_finish("inner")
@@ -156,8 +175,11 @@ def ignore(phase: str, done: int, total: int) -> None:
     """Progress that nobody looks at."""
 
 
-def test_a_plan_is_built(trt: StandIn, tmp_path: Path) -> None:
-    plan, timing, seen = tmp_path / "a.plan", tmp_path / "cache" / "timing", []
+def test_a_plan_is_built(trt: StandIn, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    plan, timing = tmp_path / "a.plan", tmp_path / "cache" / "timing"
+    seen: list[Any] = []
+    trt.meanwhile = lambda: seen.append("builds")
+    monkeypatch.setattr(torch.cuda, "empty_cache", lambda: seen.append("torch gave back"))
     digest = build_plan(
         GRAPH,
         plan,
@@ -176,8 +198,19 @@ def test_a_plan_is_built(trt: StandIn, tmp_path: Path) -> None:
         {"noisy": ((1, 16, frames, 4, 6),) * 3, "f": ((2,),) * 3} for frames in (1, 4)
     ]
     assert timing.read_bytes() == b"measured"
-    assert seen == [("outer", 0, 2), ("outer", 1, 2), ("outer", 2, 2), ("outer", 2, 2)]
+    assert seen == [
+        *("torch gave back", ("outer", 0, 2)),
+        *("builds", ("outer", 1, 2), "builds", ("outer", 2, 2), ("outer", 2, 2)),
+    ]
+    assert (trt.flagged, trt.capabilities) == ([], [])
     assert {file.name for file in tmp_path.iterdir()} == {"a.plan", "cache"}
+
+
+def test_a_graph_whose_sizes_are_fixed_needs_no_profile(trt: StandIn, tmp_path: Path) -> None:
+    closed = SimpleNamespace(shape=(1, 16, 4, 4, 6))
+    trt.network = SimpleNamespace(num_inputs=1, get_input=lambda index: closed)
+    build_plan(GRAPH, tmp_path / "a.plan", PROFILES, BuildOptions(), ignore)
+    assert trt.profiles == []
 
 
 def test_without_the_flag_networks_are_strongly_typed_anyway(
@@ -215,14 +248,48 @@ def test_a_plan_that_cannot_be_built(trt: StandIn, tmp_path: Path) -> None:
     assert [file.name for file in tmp_path.iterdir()] == ["timing"]
 
 
+@pytest.mark.usefixtures("interrupts")
 def test_ctrl_c_stops_the_build(trt: StandIn, tmp_path: Path) -> None:
-    def interrupt(phase: str, done: int, total: int) -> None:
-        raise KeyboardInterrupt
-
     with pytest.raises(KeyboardInterrupt):
-        build_plan(GRAPH, tmp_path / "a.plan", (), BuildOptions(), interrupt)
+        build_plan(GRAPH, tmp_path / "a.plan", (), BuildOptions(), raise_interrupt)
     assert trt.cancelled
     assert not list(tmp_path.iterdir())
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+
+
+@pytest.mark.usefixtures("interrupts")
+def test_ctrl_c_between_two_reports_stops_it_too(trt: StandIn, tmp_path: Path) -> None:
+    trt.meanwhile = raise_interrupt
+    with pytest.raises(KeyboardInterrupt):
+        build_plan(GRAPH, tmp_path / "a.plan", (), BuildOptions(), ignore)
+    assert trt.steps == 1
+    trt.parses = raise_interrupt
+    with pytest.raises(KeyboardInterrupt):
+        build_plan(GRAPH, tmp_path / "a.plan", (), BuildOptions(), ignore)
+    assert trt.steps == 1
+    assert not list(tmp_path.iterdir())
+
+
+def test_who_ignores_ctrl_c_goes_on_building(trt: StandIn, tmp_path: Path) -> None:
+    trt.meanwhile, before = raise_interrupt, signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        build_plan(GRAPH, tmp_path / "a.plan", (), BuildOptions(), ignore)
+    finally:
+        signal.signal(signal.SIGINT, before)
+    assert (tmp_path / "a.plan").exists()
+
+
+def test_plans_of_tensorrt_for_rtx_take_no_memory_of_their_own(
+    trt: StandIn, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """For the GPU that is there; and what it does not measure is not kept."""
+    monkeypatch.setattr(trt, "__name__", "tensorrt_rtx")
+    options = BuildOptions(timing_cache=tmp_path / "timing")
+    build_plan(GRAPH, tmp_path / "a.plan", (), options, ignore)
+    assert trt.flagged == ["ours"]
+    assert (trt.config.num_compute_capabilities, trt.capabilities) == (1, [("current", 0)])
+    assert trt.timing is None
+    assert [file.name for file in tmp_path.iterdir()] == ["a.plan"]
 
 
 def test_plans_are_for_a_gpu(trt: StandIn, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -259,11 +326,10 @@ def test_tensorrt_for_rtx_says_what_it_cannot_read(tmp_path: Path) -> None:
     assert not (tmp_path / "a.plan").exists()
 
 
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU")
 def test_with_tensorrt(tiny_engine: Path, tmp_path: Path) -> None:
     """Plans of all graphs of an engine, with a timing cache."""
     pytest.importorskip("tensorrt", reason="TensorRT is not installed")
-    if not torch.cuda.is_available():
-        pytest.skip("no GPU")
     options = BuildOptions(timing_cache=tmp_path / "timing")
     manifest = Manifest.read(tiny_engine)
     for file in {graph.onnx for graph in manifest.graphs}:

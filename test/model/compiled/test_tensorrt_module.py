@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import enum
+import logging
 import sys
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -16,9 +18,14 @@ from dkt_ros.model.compiled.tensorrt_module import (
     capabilities,
     check_version,
     import_tensorrt,
+    make_logger,
     target_system,
     version_of,
 )
+
+
+class Severities:
+    INTERNAL_ERROR, ERROR, WARNING, INFO, VERBOSE = range(5)
 
 
 class Capability(enum.Enum):
@@ -55,6 +62,22 @@ def test_without_any_the_way_to_one_is_named(installed: Any) -> None:
             import_tensorrt(ahead)
 
 
+def test_one_whose_libraries_are_missing_or_that_is_too_old_is_told(
+    installed: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "tensorrt.py").write_text("raise OSError('libnvinfer.so.10: no such file')")
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.delitem(sys.modules, "tensorrt", raising=False)
+    installed(tensorrt_rtx=None)
+    with pytest.raises(DktError, match=r"cannot be loaded \(libnvinfer\.so\.10: no such file;"):
+        import_tensorrt()
+    installed(tensorrt_rtx="1.7.1.116")
+    assert version_of(import_tensorrt()) == "RTX 1.7.1.116"
+    installed(tensorrt="8.6.1")
+    with pytest.raises(DktError, match=r"TensorRT is 8\.6\.1, expected 10\.8 to 11"):
+        import_tensorrt()
+
+
 def test_targets_are_compute_capabilities(installed: Any) -> None:
     installed(tensorrt_rtx="1.7.1.116")
     assert capabilities(["sm89", "sm120", "sm89"]) == [Capability.SM89, Capability.SM120]
@@ -86,3 +109,24 @@ def test_versions_this_was_written_for(version: str) -> None:
 def test_other_versions_are_refused(version: str, name: str, says: str) -> None:
     with pytest.raises(DktError, match=says):
         check_version(version, name)
+
+
+class Module:
+    ILogger = Severities
+
+
+def test_messages_are_logged_and_the_last_error_is_known_until_the_next_logger_is_asked_for(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    trt = Module()
+    logger = make_logger(trt)
+    caplog.set_level(logging.DEBUG)
+    for severity in (0, 1, 2, 3, 4):
+        logger.log(severity, f"{severity} was said\n")
+    assert [record.levelname for record in caplog.records] == [
+        *("ERROR", "ERROR", "WARNING", "DEBUG", "DEBUG")
+    ]
+    assert logger.last() == "1 was said"
+    logger.log(Severities.ERROR, "of an earlier plan")
+    assert make_logger(trt) is logger, "TensorRT takes no other"
+    assert logger.last() == "TensorRT gave no reason"

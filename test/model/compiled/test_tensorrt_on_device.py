@@ -15,17 +15,16 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from fixtures.sums_engine import INPUTS, LOOKED_AHEAD, SHAPE, look_ahead, write_plans
 
 from dkt_ros.errors import DktError
 from dkt_ros.model.backends import Request, load_network
 from dkt_ros.model.compiled.build import update_plans
-from dkt_ros.model.compiled.manifest import GraphRunner, GraphSpec, Manifest, TensorSpec
+from dkt_ros.model.compiled.manifest import GraphSpec, Manifest
 from dkt_ros.model.compiled.tensorrt_build import BuildOptions, build_plan, building_system
 from dkt_ros.model.compiled.tensorrt_module import import_tensorrt, is_rtx
 from dkt_ros.model.compiled.tensorrt_runtime import load_runners
 from dkt_ros.model.fast_network import FastNetwork
-from dkt_ros.model.info import CheckpointInfo
-from dkt_ros.model.streaming_vae import Caches, Stream
 
 if not torch.cuda.is_available():
     pytest.skip("needs a GPU", allow_module_level=True)
@@ -34,7 +33,6 @@ try:
 except DktError as missing:
     pytest.skip(f"needs TensorRT: {missing}", allow_module_level=True)
 
-SHAPE = (1, 4)
 FLAGS = 1 << int(trt.NetworkDefinitionCreationFlag.STRONGLY_TYPED)
 
 
@@ -59,89 +57,42 @@ def plan(inputs: int) -> bytes:
     if is_rtx(trt):
         config.num_compute_capabilities = 1
         config.set_compute_capability(trt.ComputeCapability.CURRENT, 0)
+        config.set_flag(trt.BuilderFlag.REQUIRE_USER_ALLOCATION)
     return bytes(builder.build_serialized_network(network, config))
 
 
 @pytest.fixture(scope="module")
 def engine(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Manifest]:
     folder = tmp_path_factory.mktemp("engine")
-    graphs = []
-    for name, inputs in (("first", 1), ("following", 2)):
-        content = plan(inputs)
-        (folder / f"{name}.plan").write_bytes(content)
-        graphs.append(
-            GraphSpec(
-                name,
-                f"{name}.onnx",
-                f"{name}.plan",
-                tuple(TensorSpec(n, SHAPE, "float32") for n in ("chunk", "cache_00")[:inputs]),
-                tuple(TensorSpec(n, SHAPE, "float32") for n in ("result", "new_cache_00")),
-                hashlib.sha256(content).hexdigest(),
-            )
-        )
-    manifest = Manifest(
-        system=None,
-        checkpoint="",
-        info=CheckpointInfo(name="sums"),
-        size=(16, 16),
-        windows=(),
-        precision="fp32",
-        steps=1,
-        latent_channels=16,
-        spatial_ratio=8,
-        patch=(1, 2, 2),
-        head_dim=2,
-        graphs=tuple(graphs),
-    )
-    return folder, manifest
+    return folder, write_plans(folder, {name: plan(len(names)) for name, names in INPUTS.items()})
 
 
-def stream_of(runners: dict[str, GraphRunner]) -> Stream:
-    def first(chunk: torch.Tensor) -> tuple[torch.Tensor, Caches]:
-        outputs = runners["first"]({"chunk": chunk})
-        return outputs["result"], (outputs["new_cache_00"],)
-
-    def following(chunk: torch.Tensor, caches: Caches) -> tuple[torch.Tensor, Caches]:
-        outputs = runners["following"]({"chunk": chunk, "cache_00": caches[0]})
-        return outputs["result"], (outputs["new_cache_00"],)
-
-    return Stream(first, following)
-
-
-@torch.inference_mode()
 @pytest.mark.parametrize("cuda_graphs", [False, True])
 @pytest.mark.parametrize("side_stream", [False, True])
 def test_a_stream_with_look_aheads(
     engine: tuple[Path, Manifest], cuda_graphs: bool, side_stream: bool
 ) -> None:
     folder, manifest = engine
-    names = ("first", "following")
     device = torch.device("cuda")
-    runners = load_runners(folder, manifest, names, device, cuda_graphs=cuda_graphs)
+    runners = load_runners(folder, manifest, INPUTS, device, cuda_graphs=cuda_graphs)
     current = torch.cuda.Stream() if side_stream else torch.cuda.current_stream()
     with torch.cuda.stream(current):
-        stream = stream_of(runners)
-        chunks = [torch.full(SHAPE, float(i), device=device) for i in range(8)]
-        results = [stream.advance(chunks[0])]
-        for chunk in chunks[1:]:
-            before = stream.caches
-            for _ in range(3):  # moves nothing on
-                stream.advance(chunk + 100)
-            stream.caches = before
-            results.append(stream.advance(chunk))
-    torch.cuda.synchronize()
-    # The first result is 0 + 1, its cache 1; the i-th of the others is i + its cache i.
-    assert [float(r[0, 0]) for r in results] == [1.0, *(2.0 * i for i in range(1, 8))]
+        assert look_ahead(runners, device) == LOOKED_AHEAD
 
 
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32])
+@pytest.mark.parametrize("cuda_graphs", [False, True])
 def test_inputs_of_another_type_or_order_in_memory_are_taken(
-    engine: tuple[Path, Manifest],
+    engine: tuple[Path, Manifest], dtype: torch.dtype, cuda_graphs: bool
 ) -> None:
     folder, manifest = engine
-    runners = load_runners(folder, manifest, ["first"], torch.device("cuda"))
-    chunk = torch.arange(8, dtype=torch.float64).view(4, 2).T[:1]
-    result = runners["first"]({"chunk": chunk})["result"]
-    assert result.tolist() == [[1.0, 3.0, 5.0, 7.0]]
+    device = torch.device("cuda")
+    runners = load_runners(folder, manifest, ["following"], device, cuda_graphs=cuda_graphs)
+    strided = torch.arange(8, dtype=dtype).view(4, 2).T
+    for _ in range(2):
+        found = runners["following"]({"chunk": strided[:1], "cache_00": strided[1:]})
+        assert found["result"].tolist() == [[1.0, 5.0, 9.0, 13.0]]
+        assert found["new_cache_00"].tolist() == [[2.0, 4.0, 6.0, 8.0]]
 
 
 def test_a_plan_that_is_none_is_named(engine: tuple[Path, Manifest], tmp_path: Path) -> None:

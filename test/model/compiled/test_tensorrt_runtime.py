@@ -3,20 +3,31 @@
 from __future__ import annotations
 
 import hashlib
+import logging
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
+from fixtures.cuda_on_cpu import FakeCuda, FakeStream
+from fixtures.interrupts import interrupts as interrupts
+from fixtures.interrupts import raise_interrupt
+from fixtures.sums_engine import INPUTS, LOOKED_AHEAD, look_ahead, write_plans
+from fixtures.tensorrt_on_cpu import PLANS, TensorRTOnCpu
 
 from dkt_ros.errors import DktError
-from dkt_ros.model.compiled.manifest import GraphSpec, TensorSpec
+from dkt_ros.model import cuda_graphs
+from dkt_ros.model.compiled import tensorrt_runtime
+from dkt_ros.model.compiled.manifest import GraphRunner, GraphSpec, Manifest, TensorSpec
 from dkt_ros.model.compiled.tensorrt_runtime import (
     CachePool,
     Described,
     addresses,
     check_described,
     is_cache,
+    load_runners,
     nbytes,
     read_plan,
 )
@@ -166,3 +177,154 @@ def test_caches_are_told_by_their_names() -> None:
     names = ("cache_00", "new_cache_12", "images", "modulation")
     specs = [TensorSpec(name, (1,), "float32") for name in names]
     assert [is_cache(spec) for spec in specs] == [True, True, False, False]
+
+
+CPU = torch.device("cpu")
+Engine = tuple[Path, Manifest]
+
+
+@pytest.fixture(params=["tensorrt", "tensorrt_rtx"])
+def trt(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> TensorRTOnCpu:
+    class Torch:
+        cuda = FakeCuda()
+
+        def __getattr__(self, name: str) -> Any:
+            return getattr(torch, name)
+
+    module = TensorRTOnCpu(Torch.cuda, request.param)
+    monkeypatch.setattr(tensorrt_runtime, "torch", Torch())
+    monkeypatch.setattr(tensorrt_runtime, "import_tensorrt", lambda: module)
+    return module
+
+
+@pytest.fixture
+def sums(tmp_path: Path) -> Engine:
+    return tmp_path, write_plans(tmp_path, {name: name.encode() for name in INPUTS})
+
+
+def loaded(engine: Engine, **options: Any) -> dict[str, GraphRunner]:
+    return load_runners(*engine, INPUTS, CPU, **options)
+
+
+@pytest.mark.parametrize("records", [False, True])
+@pytest.mark.parametrize("side_stream", [False, True])
+def test_a_stream_with_look_aheads(
+    trt: TensorRTOnCpu, sums: Engine, records: bool, side_stream: bool
+) -> None:
+    seen: list[tuple[int, int]] = []
+    progress: Callable[[int, int], None] = lambda *at: seen.append(at)  # noqa: E731
+    runners = loaded(sums, cuda_graphs=records, on_progress=progress)
+    assert seen == [(0, 2), (1, 2), (2, 2)]
+    current = FakeStream() if side_stream else trt.cuda.caller
+    with trt.cuda.stream(current):
+        assert look_ahead(runners, CPU) == LOOKED_AHEAD
+        assert trt.cuda.current is current
+    replayed = [graph.replays for graph in trt.cuda.graphs]
+    assert (sum(replayed) > 10) == records
+    assert len(replayed) < 10, "sets of caches recur"
+    assert {options["capture_error_mode"] for options in trt.cuda.captures} <= {"thread_local"}
+
+
+def test_what_is_large_is_launched_each_time(
+    trt: TensorRTOnCpu, sums: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(cuda_graphs, "RECORD_LIMIT_BYTES", 3 * 16)
+    assert look_ahead(loaded(sums), CPU) == LOOKED_AHEAD
+    assert len(trt.cuda.graphs) == 1, "first takes and gives no more"
+
+
+def test_what_cannot_be_recorded_is_launched_each_time(
+    trt: TensorRTOnCpu, sums: Engine, caplog: pytest.LogCaptureFixture
+) -> None:
+    trt.plans[b"following"] = replace(PLANS[b"following"], takes_more=True)
+    assert look_ahead(loaded(sums), CPU) == LOOKED_AHEAD
+    assert trt.cuda.current is trt.cuda.caller
+    assert [graph.replays for graph in trt.cuda.graphs if graph.launches] == [0]
+    tried = 2 if trt.__name__ == "tensorrt" else 1
+    assert len(trt.cuda.graphs) == tried, "TensorRT for RTX is asked before"
+    [record] = caplog.records
+    assert record.levelno == logging.WARNING
+    assert "following runs without a CUDA graph" in record.getMessage()
+
+
+def test_all_plans_work_in_one_memory(trt: TensorRTOnCpu, sums: Engine) -> None:
+    runners = loaded(sums)
+    assert len(runners) == len(trt.contexts) == 2
+    [memory] = {context.memory for context in trt.contexts}
+    assert memory is not None
+    assert memory[1] == 1000
+
+
+def test_windows_of_one_plan_have_a_profile_each(trt: TensorRTOnCpu, tmp_path: Path) -> None:
+    (tmp_path / "step.plan").write_bytes(b"step")
+    graphs = tuple(
+        GraphSpec(
+            f"step_T{frames}",
+            "step.onnx",
+            "step.plan",
+            (TensorSpec("noisy", (frames, 4), "float32"),),
+            (TensorSpec("velocity", (frames, 4), "float32"),),
+            hashlib.sha256(b"step").hexdigest(),
+        )
+        for frames in (1, 3)
+    )
+    manifest = replace(write_plans(tmp_path, {}), graphs=graphs)
+    for names in (["step_T3"], ["step_T3", "step_T1"]):
+        runners = load_runners(tmp_path, manifest, names, CPU)
+        for name in names * 2:
+            noisy = torch.arange(4.0 * int(name[-1])).view(-1, 4)
+            assert torch.equal(runners[name]({"noisy": noisy})["velocity"], 2 * noisy)
+    wrong = replace(manifest, graphs=(*graphs[:1], *graphs))
+    with pytest.raises(DktError, match=r"step\.plan has no profile of step_T3: .*engine build"):
+        load_runners(tmp_path, wrong, ["step_T3"], CPU)
+
+
+@torch.inference_mode()
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32])
+@pytest.mark.parametrize("records", [False, True])
+def test_inputs_of_another_type_or_order_in_memory_are_taken(
+    trt: TensorRTOnCpu, sums: Engine, dtype: torch.dtype, records: bool
+) -> None:
+    runners = loaded(sums, cuda_graphs=records)
+    strided = torch.arange(8, dtype=dtype).view(4, 2).T
+    for _ in range(2):
+        found = runners["following"]({"chunk": strided[:1], "cache_00": strided[1:]})
+        assert found["result"].tolist() == [[1.0, 5.0, 9.0, 13.0]]
+        assert found["new_cache_00"].tolist() == [[2.0, 4.0, 6.0, 8.0]]
+
+
+@pytest.mark.parametrize(
+    ("call", "says"),
+    [
+        ("create_execution_context", "first.plan gives no execution context"),
+        ("set_tensor_address", "first: cannot bind chunk"),
+        ("execute_async_v3", "failed to run first"),
+    ],
+)
+def test_what_tensorrt_refuses_is_said_in_its_words(
+    trt: TensorRTOnCpu, sums: Engine, call: str, says: str
+) -> None:
+    trt.fails = call
+    for records in (False, True):
+        with pytest.raises(DktError, match=f"{says}: {call} failed$"):
+            loaded(sums, cuda_graphs=records)["first"]({"chunk": torch.zeros(1, 4)})
+
+
+@pytest.mark.usefixtures("interrupts")
+@pytest.mark.parametrize("call", ["deserialize_cuda_engine", "create_execution_context"])
+def test_ctrl_c_ends_loading(trt: TensorRTOnCpu, sums: Engine, call: str) -> None:
+    trt.meanwhile = lambda made: raise_interrupt() if made == call else None
+    with pytest.raises(KeyboardInterrupt):
+        loaded(sums)
+
+
+def test_a_plan_that_is_none_or_of_another_graph_is_named(trt: TensorRTOnCpu, sums: Engine) -> None:
+    trt.plans[b"following"] = replace(PLANS[b"following"], dtype="HALF")
+    with pytest.raises(DktError, match=r"following\.plan: cache_00 is an input 1x4 float16, eng"):
+        loaded(sums)
+    trt.plans[b"following"] = replace(PLANS[b"following"], dtype="INT8")
+    with pytest.raises(DktError, match=r"cache_00 is an input 1x4 INT8, engine\.json says an inp"):
+        loaded(sums)
+    del trt.plans[b"following"]
+    with pytest.raises(DktError, match=r"following\.plan cannot be loaded: no plan; .*engine buil"):
+        loaded(sums)
