@@ -10,7 +10,7 @@ import re
 from bisect import bisect_left
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, replace
-from functools import cached_property, partial
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -37,6 +37,9 @@ _SAME_TIME_S = 0.02
 NO_DEPTH = "no raw depth"
 """The cause under which frames without it are counted."""
 _STAMP = re.compile(r"\d{9,}(\.\d+)?")
+_PLACE = re.compile(r"\*\*/|\*|\?|\[!?\]?[^\]]*\]")
+_PLACES = re.compile(rf"(\*\*/|(?:{_PLACE.pattern})+)")
+"""Neighbours are one place: of ??? the text of three letters."""
 
 Key = tuple[str, ...]
 
@@ -46,9 +49,10 @@ class ImageFolder:
     """Where the pictures are and how they pair.
 
     Patterns are relative to `folder`; pictures belong together where the text in the place of the
-    `*` is the same (`color/*.png` and `depth/*.exr`, or `*-rgb.jpg` and `*-depth.png`). The suffix
-    is no part of it: `color/*` and `*/rgb.*` match any. Without a `*` a pattern is one file. Names
-    that are time stamps pair with the nearest within 20 ms where they are not the same.
+    `*` is the same (`color/*.png` and `depth/*.exr`, or `*-rgb.jpg` and `*-depth.png`), or of `?`,
+    `[0-9]`, `**/`. The suffix is no part of it: `color/*` and `*/rgb.*` match any. Without such a
+    place a pattern is one file. Names that are time stamps pair with the nearest within 20 ms where
+    they are not the same.
     intrinsics: a file, fx, fy, cx, cy in pixels, or a pattern: each picture has the file whose `*`
     are the same as its own first ones (`*/K.txt` beside `*/rgb/*`).
     metres_per_unit: of 16-bit depth maps; where it is a millimetre, what the intrinsics' file says
@@ -79,17 +83,22 @@ class ImageFolder:
         if not 0 < self.metres_per_unit < math.inf:
             raise DktError(f"depth scale is {self.metres_per_unit}, expected metres per unit")
 
-    @cached_property
-    def stated_unit_m(self) -> float | None:
-        """What the intrinsics' file says of depth's unit; None where it says nothing."""
+    def calibrations(self) -> dict[Key, Path]:
+        """Files by the texts in the places of a pattern's `*`, () where one is for all pictures."""
         given = self.intrinsics
-        one = not isinstance(given, tuple) and "*" not in str(given)
-        return stated_depth_unit(Path(str(given))) if one else None
+        if isinstance(given, tuple):
+            return {}
+        pattern = isinstance(given, str) and "*" in given
+        return _matches(self.folder, str(given)) if pattern else {(): Path(given)}
 
-    @property
-    def unit_m(self) -> float:
-        """Metres that one step of depth means."""
-        return depth_unit(self.metres_per_unit, self.stated_unit_m, self.override_unit)
+    def finest_unit_m(self) -> float:
+        """The least that one step of depth means in any picture."""
+        stated = [stated_depth_unit(file) for file in self.calibrations().values()]
+        return min(map(self.unit_m, stated or [None]))
+
+    def unit_m(self, stated_m: float | None) -> float:
+        """Metres that one step of depth means where a calibration states that, or None."""
+        return depth_unit(self.metres_per_unit, stated_m, self.override_unit)
 
 
 def read_frames(source: ImageFolder, remarks: list[str] | None = None) -> Iterator[LabelledFrame]:
@@ -128,9 +137,6 @@ def frames_or_errors(
     them, as is depth of no picture. One that cannot be used is told in its frame.
     """
     roles = {"depth": source.depth, "truth": source.truth, "mask": source.mask}
-    (remarks if notes is None else notes).extend(
-        unit_remarks(source.unit_m, source.stated_unit_m, source.intrinsics)
-    )
     color = _matches(source.folder, source.color, PICTURES)
     partners = {
         role: _paired(source, role, pattern, color, remarks, notes)
@@ -139,9 +145,8 @@ def frames_or_errors(
     }
     keys = [key for key in color if all(key in files for files in partners.values())]
     keys.sort(key=lambda key: [natural_order(text) for text in key])
-    cameras = None
-    if isinstance(source.intrinsics, str) and "*" in source.intrinsics:
-        cameras = _matches(source.folder, source.intrinsics)
+    cameras = source.calibrations()
+    units: set[tuple[float, float | None]] = set()
     clock = stamps(source.rate_hz, source.start_s)
     without_depth, any_usable = 0, False
     first: Intrinsics | None = None
@@ -156,10 +161,18 @@ def frames_or_errors(
                 raise MessageError(
                     NO_DEPTH, f"{color[key]}: no depth by the pattern {source.depth!r}"
                 )
-            read = _read(source, cameras, key, files, times[0])
+            calibration = _calibration(source, cameras, key)
+            stated_m = stated_depth_unit(calibration, _number(key)) if calibration else None
+            unit_m = source.unit_m(stated_m)
+            read = _read(source, calibration, unit_m, key, files, times[0])
         except DktError as error:
             yield error
             continue
+        if (unit_m, stated_m) not in units:
+            units.add((unit_m, stated_m))
+            (remarks if notes is None else notes).extend(
+                unit_remarks(unit_m, stated_m, calibration)
+            )
         camera = read.frame.intrinsics
         first = first or camera
         if replace(camera, width=first.width, height=first.height) == first != camera:
@@ -171,7 +184,7 @@ def frames_or_errors(
             else:
                 without_depth += 1
                 if not any_usable:
-                    _refuse_out_of_range(files["depth"], raw_depth, source.unit_m)
+                    _refuse_out_of_range(files["depth"], raw_depth, unit_m)
         for stamp_ns in times:
             yield replace(read, frame=replace(read.frame, stamp_ns=stamp_ns))
     if of_another_size and first is not None:
@@ -189,7 +202,8 @@ def frames_or_errors(
 
 def _read(
     source: ImageFolder,
-    cameras: dict[Key, Path] | None,
+    calibration: Path | None,
+    unit_m: float,
     key: Key,
     files: dict[str, Path],
     stamp_ns: int,
@@ -197,10 +211,13 @@ def _read(
     """One frame of its files, by role."""
     rgb = read_rgb(files["color"])
     height, width = rgb.shape[:2]
-    intrinsics = _intrinsics(source, cameras, key, width, height)
-    scale = source.unit_m
-    raw_depth = read_depth(files["depth"], scale) if "depth" in files else None
-    truth = partial(read_depth, files["truth"], scale) if "truth" in files else None
+    if calibration is not None:
+        intrinsics = read_intrinsics(calibration, width, height, _number(key))
+    else:
+        assert isinstance(source.intrinsics, tuple)  # _calibration
+        intrinsics = checked_intrinsics(*source.intrinsics, width, height, source="--pinhole")
+    raw_depth = read_depth(files["depth"], unit_m) if "depth" in files else None
+    truth = partial(read_depth, files["truth"], unit_m) if "truth" in files else None
     mask = partial(read_mask, files["mask"]) if "mask" in files else None
     try:
         frame = Frame(rgb, raw_depth, intrinsics, stamp_ns, source.frame_id)
@@ -221,7 +238,7 @@ def _matches(folder: Path, pattern: str, suffixes: Collection[str] = ()) -> dict
     stem = pattern.removesuffix(".*")
     any_suffix = stem != pattern or pattern.endswith("*")
     # `color/*` pairs with `depth/*` although .jpg and .png differ.
-    names = r"([^/]*)".join(re.escape(part) for part in stem.split("*"))
+    names = "".join(map(_captured, _PLACES.split(stem)))
     if any_suffix:
         names = re.sub(r"\*\)$", "*?)", names) + r"(?:\.[^/.]+)?"
     files = sorted(shown(folder, pattern))
@@ -231,7 +248,7 @@ def _matches(folder: Path, pattern: str, suffixes: Collection[str] = ()) -> dict
     found: dict[Key, Path] = {}
     for path in files:
         match = re.fullmatch(names, path.relative_to(folder).as_posix())
-        if match is None or not path.is_file():
+        if match is None or path.is_dir():  # a link to nothing is told when it is read
             continue
         other = found.setdefault(match.groups(), path)
         if other != path:
@@ -242,6 +259,15 @@ def _matches(folder: Path, pattern: str, suffixes: Collection[str] = ()) -> dict
     if not found:
         raise DktError(f"{folder}: no file matches {pattern!r}")
     return found
+
+
+def _captured(piece: str) -> str:
+    """A regular expression for a piece of a pattern, that captures what stands in a place of it."""
+    if not _PLACES.fullmatch(piece):
+        return re.escape(piece)
+    forms = {"**/": "(?:[^/]+/)*", "*": "[^/]*", "?": "[^/]"}
+    parts = _PLACE.findall(piece)
+    return f"({''.join(forms.get(part) or part.replace('[!', '[^') for part in parts)})"
 
 
 def _narrower(pattern: str, path: Path) -> str:
@@ -321,19 +347,21 @@ def _nearest(times: list[tuple[float, Path]], seconds: float) -> tuple[float, Pa
     return min((abs(other - seconds), path) for other, path in around)
 
 
-def _intrinsics(
-    source: ImageFolder, cameras: dict[Key, Path] | None, key: Key, width: int, height: int
-) -> Intrinsics:
-    given = source.intrinsics
-    if isinstance(given, tuple):
-        return checked_intrinsics(*given, width, height, source="--pinhole")
-    path = Path(given)
-    if cameras is not None:
-        own = [file for texts, file in cameras.items() if texts == key[: len(texts)]]
-        if not own:
-            raise DktError(f"{source.folder}: no file of {given!r} for picture {'/'.join(key)}")
-        path = own[0]
-    return read_intrinsics(path, width, height, key[-1] if key else "")
+def _calibration(source: ImageFolder, cameras: Mapping[Key, Path], key: Key) -> Path | None:
+    """The file that tells a picture's camera; None where its numbers are given."""
+    if isinstance(source.intrinsics, tuple):
+        return None
+    own = cameras.get(key[: len(next(iter(cameras)))])
+    if own is None:
+        raise DktError(
+            f"{source.folder}: no file of {source.intrinsics!r} for picture {'/'.join(key)}"
+        )
+    return own
+
+
+def _number(key: Key) -> str:
+    """By which calibrations tell a picture's camera."""
+    return key[-1] if key else ""
 
 
 def _is_usable(depth: np.ndarray) -> bool:

@@ -13,6 +13,7 @@ import math
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -75,7 +76,7 @@ def read_intrinsics(
             f"{path}: for pictures of {found}, the pictures are {width}x{height}; "
             "give the intrinsics of these pictures"
         )
-    number = str(int(picture)) if picture.isdecimal() else ""
+    number = _number_of(picture)
     fitting = [one for one in fitting if one.is_picture and one.name == number] or fitting
     if len({(camera.values, camera.size) for camera in fitting}) > 1:
         names = ", ".join(camera.name for camera in fitting[:8])
@@ -87,18 +88,25 @@ def read_intrinsics(
     return checked_intrinsics(*camera.values, *size, source=str(path))
 
 
-def stated_depth_unit(path: Path) -> float | None:
+def stated_depth_unit(path: Path, picture: str = "") -> float | None:
     """Metres that one step of integer depth means, as calibration files of RGB-D tools say it.
 
     BOP's depth_scale is millimetres a step, RealSense's metres, Open3D's steps a metre, as is
-    ORB-SLAM's DepthMapFactor; their numbers lie far apart. None where the file does not say it, or
-    says several.
+    ORB-SLAM's DepthMapFactor; their numbers lie far apart. Of several the one of the picture's
+    number is taken, as by read_intrinsics. None where the file does not say it, or says several.
     """
     try:
-        found = set(_depth_units(_content(path)))
-    except (OSError, ValueError, TypeError, KeyError, IndexError):
+        content = _content(path)
+        entry = content.get(_number_of(picture)) if isinstance(content, Mapping) else None
+        found = set(_depth_units(entry)) or set(_depth_units(content))
+    except (OSError, DktError, ValueError, TypeError, KeyError, IndexError):
         return None
     return found.pop() if len(found) == 1 else None
+
+
+def _number_of(picture: str) -> str:
+    """By which BOP's files name a picture: 000012 is 12."""
+    return str(int(picture)) if picture.isdecimal() else ""
 
 
 def _depth_units(value: Any) -> Iterator[float]:
@@ -142,7 +150,13 @@ def checked_intrinsics(
 
 
 def _content(path: Path) -> Any:
-    """What the file holds: mappings, lists and numbers."""
+    """What the file holds: mappings, lists and numbers. It is asked for with every picture."""
+    status = path.stat()
+    return _parsed(path, status.st_size, status.st_mtime_ns)
+
+
+@lru_cache(maxsize=8)
+def _parsed(path: Path, _size: int, _modified: int) -> Any:
     if path.suffix.lower() == ".npy":
         with arrays_in(path) as arrays:
             return arrays[ONLY].tolist()

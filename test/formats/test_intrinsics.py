@@ -268,3 +268,13 @@ def test_the_unit_of_depth_that_a_file_states(
     (tmp_path / "camera.txt").write_text(text)
     assert stated_depth_unit(tmp_path / "camera.txt") == unit_m
     assert stated_depth_unit(tmp_path / "none.txt") is None
+
+
+def test_the_unit_of_depth_of_one_picture(tmp_path: Path) -> None:
+    path = tmp_path / "scene_camera.json"
+    path.write_text('{"7": {"depth_scale": 1.0}, "12": {"depth_scale": 0.1}}')
+    assert stated_depth_unit(path, "000007") == 0.001
+    assert stated_depth_unit(path, "000012") == 0.0001
+    assert stated_depth_unit(path, "000013") is None
+    path.write_text('{"7": {"depth_scale": 0.1}}')  # the file is another now
+    assert stated_depth_unit(path, "000013") == stated_depth_unit(path) == 0.0001
