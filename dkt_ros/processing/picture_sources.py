@@ -139,10 +139,20 @@ def _usable(found: LabelledFrame | DktError) -> LabelledFrame:
 
 
 def _calibration_file(folder: Path) -> Path:
+    """Colour's; the depth camera's own, beside it, is another."""
     for pattern in _CAMERA:
-        for file in sorted(shown(folder, pattern)):
-            if file.suffix.lower() in _CAMERA_FILES:
-                return file
+        files = (file for file in shown(folder, pattern) if file.suffix.lower() in _CAMERA_FILES)
+        found = sorted(files, key=lambda file: ("depth" in file.name.lower(), file))
+        of_colour = [file for file in found if "depth" not in file.name.lower()]
+        if len({file.stem for file in of_colour}) > 1:
+            names = ", ".join(file.name for file in of_colour[:4])
+            raise ProcessingError(
+                Outcome.NO_CAMERA_INFO,
+                f"{folder}: {names} may each be the calibration of the colour camera; name it "
+                "(--intrinsics FILE)",
+            )
+        if found:
+            return found[0]
     raise ProcessingError(
         Outcome.NO_CAMERA_INFO,
         f"{folder}: no calibration found (looked for {', '.join(_CAMERA)}); {GIVE_CAMERA}",

@@ -41,6 +41,8 @@ _METRES = "floats in metres, or integers of 16 bits or more,"
 _LABELS = "integers or booleans,"
 _ARRAYS = ("rgb", "depth", "K", "stamps_ns", "truth", "mask")
 _ARRAY_FILES = (".npy", ".npz")
+_SHORTEST_S = 1e-4
+"""No camera takes pictures in less."""
 
 
 class VideoSource(Source):
@@ -183,6 +185,11 @@ class ArraySource(Source):
         self.duration_s = self.total / options.rate_hz
         if stamps_ns is not None and self.total:
             self.duration_s = float(np.ptp(stamps_ns.astype(np.int64))) * 1e-9
+            if self.total > 1 and self.duration_s < _SHORTEST_S * (self.total - 1):
+                self.notes.append(
+                    f"stamps_ns say that {self.total} frames take {self.duration_s:g} s: are they "
+                    "nanoseconds?"
+                )
             back = np.flatnonzero(np.diff(stamps_ns.astype(np.int64)) < 0)
             if len(back):
                 self.notes.append(
@@ -251,7 +258,7 @@ def _may_be_mask(dtype: np.dtype[Any]) -> bool:
 def _are_stamps(values: NDArray[Any]) -> bool:
     """Whether ROS has such times, in nanoseconds."""
     return values.dtype.kind in "iuf" and bool(
-        np.all((values >= 0) & (values < LAST_S * NANOSECONDS_PER_SECOND))
+        np.all((values >= 0) & (values < LAST_S * NANOSECONDS_PER_SECOND) & (values % 1 == 0))
     )
 
 

@@ -125,6 +125,19 @@ def test_each_picture_has_its_own_camera_as_in_bop_scenes(pictures: Path) -> Non
         shots(opened(pictures))
 
 
+def test_the_calibration_is_colours(pictures: Path) -> None:
+    (pictures / "intrinsics.txt").rename(pictures / "rgb_intrinsics.txt")
+    (pictures / "depth_intrinsics.txt").write_text("30 0 24 0 30 16 0 0 1")
+    shutil.copy(pictures / "rgb_intrinsics.txt", pictures / "rgb_intrinsics.yaml")
+    assert shots(opened(pictures))[0].frame.intrinsics.fy == 49.0
+    (pictures / "left_intrinsics.txt").write_text("40 0 24 0 40 16 0 0 1")
+    error = refused(pictures)
+    assert error.outcome is Outcome.NO_CAMERA_INFO
+    assert "left_intrinsics.txt, rgb_intrinsics.txt" in str(error)
+    given = SourceOptions(intrinsics=str(pictures / "left_intrinsics.txt"))
+    assert shots(opened(pictures, given))[0].frame.intrinsics.fy == 40.0
+
+
 def test_names_that_begin_otherwise_are_told_with_the_pattern_they_take(pictures: Path) -> None:
     for role in ("color", "depth"):
         for file in list((pictures / role).iterdir()):
@@ -283,9 +296,16 @@ def test_arrays(tmp_path: Path) -> None:
     assert "<U3, expected an array depth" in str(refused(path, PINHOLE))
     np.savez(path, rgb=rgb, depth=depth, notes=np.array([{}], object))
     assert len(shots(opened(path, PINHOLE))) == 4
-    for stamps in (["a"] * 4, [-1, 0, 1, 2], [0.0, 1.0, np.nan, 2.0], [0, 1, 2, 2**62]):
+    for stamps in (
+        *(["a"] * 4, [-1, 0, 1, 2], [0.0, 1.0, np.nan, 2.0], [0, 1, 2, 2**62]),
+        [7.0, 7.1, 7.2, 7.3],  # seconds
+    ):
         np.savez(path, rgb=rgb, depth=depth, stamps_ns=np.array(stamps))
         assert "whole nanoseconds, 0 or more" in str(refused(path, PINHOLE))
+    np.savez(path, rgb=rgb, depth=depth, stamps_ns=1_700_000_000_000 + 33 * np.arange(4))
+    assert opened(path, PINHOLE).notes == [
+        "stamps_ns say that 4 frames take 9.9e-08 s: are they nanoseconds?"
+    ]
 
 
 def test_depth_of_eight_bits_is_a_picture_of_it(tmp_path: Path) -> None:
