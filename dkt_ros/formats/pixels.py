@@ -7,6 +7,7 @@ how files lie together. Every function raises DktError that names the file.
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 import cv2
@@ -25,6 +26,8 @@ from dkt_ros.wording import counted
 # Others (CMYK) are cv2's to convert.
 _JPEG_COLOURS = {"Gray": "GRAY", "YCbCr": "BGR", "RGB": "BGR"}
 INEXACT = "a JPEG, which keeps no exact numbers, as labels are; store them as PNG"
+_WEBP, _WEBP_LOSSLESS = (b"RIFF", b"WEBP"), b"VP8L"
+_JPEG_2000 = (b"\x00\x00\x00\x0cjP  ", b"\xff\x4f\xff\x51")
 Decode = Callable[[bytes], "np.ndarray | None"]
 _BLENDER_TO_CAMERA = np.array([1.0, -1.0, -1.0], np.float32)
 
@@ -107,11 +110,13 @@ def read_object_mask(path: Path) -> np.ndarray:
 
 
 def _exact_label(path: Path) -> np.ndarray:
-    label = read_label(path)
-    with path.open("rb") as file:
-        if file.read(len(JPEG)) == JPEG:
-            raise DktError(f"{path}: {INEXACT}")
-    return label
+    begin = b""
+    with suppress(OSError), path.open("rb") as file:  # as read_label tells
+        begin = file.read(16)
+    is_webp = (begin[:4], begin[8:12]) == _WEBP and begin[12:] != _WEBP_LOSSLESS
+    if is_webp or begin.startswith((JPEG, *_JPEG_2000)):
+        raise DktError(f"{path}: {INEXACT.replace('JPEG', 'WebP') if is_webp else INEXACT}")
+    return read_label(path)
 
 
 def read_normal_png(path: Path) -> np.ndarray:

@@ -190,9 +190,11 @@ def test_raw_depth_of_a_folder_is_millimetres_or_metres(tmp_path: Path) -> None:
 def test_raw_depth_of_arrays_has_either_name_and_unit(tmp_path: Path, name: str) -> None:
     path, rgb = tmp_path / "clip.npz", frames(2)
     metres = np.full(rgb.shape[:3], 0.5, np.float32)
-    metres[0, 0] = np.nan
-    for depth in (metres, np.nan_to_num(1000 * metres).astype(np.uint16)):
-        np.savez(path, rgb=rgb, **{name: depth})
+    metres[0, 0], metres[1, 0] = np.nan, 20.0
+    millimetres = np.nan_to_num(1000 * metres).astype(np.uint16)
+    millimetres[0, 0, 1:] = 65535
+    for depth in (metres, millimetres):
+        np.savez(path, rgb=rgb, **{"depth": 2 * metres, name: depth})
         found = read_raw_depth(path, None, rgb)
         assert found is not None
         np.testing.assert_allclose(found, metres)

@@ -98,6 +98,7 @@ _GREY = dict.fromkeys("RGB", _PLANE)
         {"R": _PLANE, "G": _PLANE * 1.004, "B": _PLANE},
         {"V": _PLANE},
         {**_COLOURS, "Z": _PLANE},
+        {"Y": _PLANE + 1, "Z": _PLANE},
         {**_COLOURS, "Depth.V": _PLANE},
         {"ViewLayer.Combined.R": _PLANE + 1, "ViewLayer.Depth.Z": _PLANE},
         {"ViewLayer.Normal.Z": _PLANE + 1, "z.R": _PLANE, "z.G": _PLANE, "z.B": _PLANE},
@@ -108,6 +109,12 @@ _GREY = dict.fromkeys("RGB", _PLANE)
 def test_depth_is_found_in_its_layer(tmp_path: Path, channels: dict[str, np.ndarray]) -> None:
     write_exr(tmp_path / "a.exr", dict(channels))  # OpenEXR alters what it is given
     np.testing.assert_array_equal(read_exr_depth(tmp_path / "a.exr"), _PLANE)
+
+
+def test_depth_kept_as_grey_may_have_holes(tmp_path: Path) -> None:
+    holes = np.where(_PLANE > 0.5, _PLANE, np.nan)
+    write_exr(tmp_path / "a.exr", {name: holes.copy() for name in "RGB"})
+    np.testing.assert_array_equal(read_exr_depth(tmp_path / "a.exr"), holes)
 
 
 @pytest.mark.parametrize(

@@ -188,6 +188,8 @@ def test_a_numpy_matrix_is_read(tmp_path: Path) -> None:
 def test_the_size_may_come_from_the_file(tmp_path: Path) -> None:
     (tmp_path / "c.yaml").write_text(FORMS["sized.yaml"])
     assert read_intrinsics(tmp_path / "c.yaml").width == 6
+    (tmp_path / "c.yaml").write_text("width: 0\nheight: 0\n" + FORMS["sized.yaml"])
+    assert read_intrinsics(tmp_path / "c.yaml").width == 6
     (tmp_path / "c.yaml").write_text(FORMS["plain.yaml"])
     with pytest.raises(DktError, match="does not tell the pictures' size"):
         read_intrinsics(tmp_path / "c.yaml")
@@ -201,6 +203,7 @@ def test_the_size_may_come_from_the_file(tmp_path: Path) -> None:
         ("fx: a\nfy: 1\ncx: 1\ncy: 1\n", "no usable intrinsics .*'a'"),
         ("10 0 nan\n0 11 2\n0 0 1\n", "cx=nan"),
         ("10 -Inf 3 2\n", "fy=-inf"),
+        ("# mine\nfx = 10\nfy = 11\nFX = 20\ncx = 3\ncy = 2\n", "it names several cameras"),
         ("# mine\nfx = nan\nfy = 11\ncx = 3\ncy = 2\n", "fx=nan"),
         ("K: [10, 0, 3, 0, .Nan, 2, 0, 0, 1]\n", "k is .*'.Nan'"),
         ("fx: 1\nfy: 1\ncx: '1,5'\ncy: 1\n", "cx is '1,5', no number"),
@@ -242,8 +245,13 @@ def test_a_damaged_numpy_file_and_unknown_numbers_are_named(tmp_path: Path) -> N
 def test_impossible_numbers_are_refused() -> None:
     with pytest.raises(DktError, match=r"focal lengths 0\.8 and 0\.9 do not suit"):
         checked_intrinsics(0.8, 0.9, 0.5, 0.5, 1280, 720, source="--pinhole")
+    with pytest.raises(DktError, match=r"focal lengths 900 and 9 do not suit"):
+        checked_intrinsics(900, 9, 640, 360, 1280, 720, source="--pinhole")
     with pytest.raises(DktError, match=r"--pinhole: the principal point \(10000, 9000\)"):
         checked_intrinsics(5000, 5000, 10000, 9000, 1280, 720, source="--pinhole")
+    assert checked_intrinsics(900, 900, 360, 1270, 720, 1280, source="--pinhole").cy == 1270
+    with pytest.raises(DktError, match=r"principal point \(1270, 360\) lies outside .* 720x1280"):
+        checked_intrinsics(900, 900, 1270, 360, 720, 1280, source="--pinhole")
 
 
 @pytest.mark.parametrize(
