@@ -358,9 +358,7 @@ def _array(video: Path, path: Path, what: str) -> NDArray[Any] | None:
 
 
 def _metres(depth: NDArray[Any], unit_m: float) -> NDArray[np.float32]:
-    if depth.dtype == np.uint16:
-        return integer_to_depth(depth, unit_m)
-    return known_depth(depth * unit_m if depth.dtype.kind in "iu" else depth)
+    return known_depth(integer_to_depth(depth, unit_m) if depth.dtype.kind in "iu" else depth)
 
 
 def _arrays(path: Path) -> dict[str, NDArray[Any]]:

@@ -157,6 +157,21 @@ def test_errors_are_those_of_the_frames_in_which_both_have_one(
     assert one.errors_a == pytest.approx({"all": 0.1})
     assert one.errors_b == pytest.approx({"all": 0.2})
     assert one.why == ["error on all rose from 10.00% to 20.00%"]
+    (one,) = compare(files, before, Limits())
+    assert one.why == []
+
+
+def test_depth_is_read_from_the_most_exact_files(outputs: dict[str, Path], files: Path) -> None:
+    exact = files / "scene" / "npz"
+    (files / "scene" / "png").mkdir()
+    for file in exact.iterdir():
+        rounded = np.full((32, 48), 700, np.uint16)
+        cv2.imwrite(str(files / "scene" / "png" / f"{file.stem}.png"), rounded)
+    (one,) = compare(outputs["fused"], files, Limits())
+    assert one.identical
+    shutil.rmtree(exact)
+    (one,) = compare(outputs["fused"], files, Limits())
+    assert (one.identical, one.frames, one.mean > 0.1) == (False, COUNT, True)
 
 
 def test_a_damaged_output_is_not_within_the_limits(outputs: dict[str, Path], files: Path) -> None:

@@ -145,6 +145,7 @@ def test_bags_beside_each_other_are_not_one(tmp_path: Path, bag: Path) -> None:
     assert beside("monday", "tuesday") == [Path("monday.mcap"), Path("tuesday.mcap")]
     assert beside("0", "1") == [Path("0.mcap"), Path("1.mcap")]
     assert beside("day_0", "day_1") == [Path()], "parts of one"
+    assert beside("take_1", "take_2") == [Path("take_1.mcap"), Path("take_2.mcap")]
 
 
 def test_what_may_not_be_read_costs_itself_alone(

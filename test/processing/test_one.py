@@ -26,15 +26,18 @@ from dkt_ros.bags.reader import BagReader
 from dkt_ros.bags.recording import LabelledFrame, RecordingOptions, record
 from dkt_ros.errors import DktError
 from dkt_ros.estimator import EstimatorConfig, load_estimator
+from dkt_ros.evaluation.regions import OBJECTS
 from dkt_ros.files import StorageError, only_process
 from dkt_ros.formats.exr import read_exr_plane
 from dkt_ros.fusion.config import FusionConfig
+from dkt_ros.fusion.fused import Source
 from dkt_ros.fusion.network import INFO_FILE
 from dkt_ros.fusion.weights import default_weights
 from dkt_ros.geometry import to_millimetres
 from dkt_ros.model.checkpoint import default_checkpoint
 from dkt_ros.predict.options import PredictorOptions
 from dkt_ros.processing.api import process
+from dkt_ros.processing.figures import frame_figures
 from dkt_ros.processing.formats import FILE_FORMATS
 from dkt_ros.processing.messages import typestore
 from dkt_ros.processing.one import discard
@@ -553,9 +556,20 @@ def test_a_recording_that_goes_on_while_it_is_read_is_told(
     discard(tmp_path / "out" / "scene")
     assert processed(path, told, tmp_path / "out")["lost"] != summary["lost"]
 
+    def take_away(name: str, done: int, total: int) -> None:
+        if done == total:
+            shutil.rmtree(path, ignore_errors=True)
+
+    discard(tmp_path / "out" / "scene")
+    shutil.rmtree(path)
+    shutil.copytree(bag, path)
+    assert processed(path, told, tmp_path / "out", take_away)["lost"] == []
+    assert not path.exists()
+
 
 def test_files(bag: Path, told: ProcessOptions, tmp_path: Path) -> None:
-    processed(bag, replace(told, bag=False, files=FILE_FORMATS), tmp_path)
+    near = EstimatorConfig(max_depth=1.0)  # nothing is known of what is farther
+    processed(bag, replace(told, bag=False, files=FILE_FORMATS, estimator=near), tmp_path)
     folder, name = tmp_path / "scene", f"000002_{START_NS + 200_000_000}"
     assert not (folder / "bag").exists()
     with np.load(folder / "npz" / f"{name}.npz") as content:
@@ -574,6 +588,7 @@ def test_files(bag: Path, told: ProcessOptions, tmp_path: Path) -> None:
         assert np.array_equal(content["rgb"], labelled_frames(3)[2].frame.rgb)
     head, _, body = (folder / "ply" / f"{name}.ply").read_bytes().partition(b"end_header\n")
     is_known = np.isfinite(depth)
+    assert 0.5 < is_known.mean() < 0.9
     assert f"element vertex {is_known.sum()}\n".encode() in head
     kinds = [("x", "<f4"), ("y", "<f4"), ("z", "<f4"), ("r", "u1"), ("g", "u1"), ("b", "u1")]
     points = np.frombuffer(body, kinds)
@@ -593,6 +608,26 @@ def test_a_full_disk_for_temporary_files_is_told(
     ) as it:
         processed(bag, replace(told, files=("exr",)), tmp_path / "out")
     assert it.value.outcome is Outcome.NOT_WRITTEN
+
+
+def test_errors_are_told_by_region(told: ProcessOptions) -> None:
+    """Of raw depth on glass and beside it; and the network's where raw depth is trusted."""
+    labelled = labelled_frames(1)[0]
+    glass, truth = known(labelled.mask) > 0, known(labelled.truth)
+    raw = np.where(glass, 2 * truth, truth)
+    frame = replace(labelled.frame, raw_depth=raw)
+    estimate = load_estimator(told.predictor).push(frame)
+    assert estimate is not None
+    figures = frame_figures(0, replace(labelled, frame=frame), estimate)
+    errors = {region: one["rel"] for region, one in figures["raw_errors"].items()}
+    assert errors == pytest.approx({"all": glass.mean(), OBJECTS: 1.0, "rest": 0.0})
+    far = np.where(np.arange(HEIGHT)[:, None] < HEIGHT * 0.6, 2 * truth, truth)
+    fused = estimate.fused
+    assert fused is not None
+    source = np.where(far == truth, Source.SENSOR, Source.NETWORK).astype(np.uint8)
+    estimate = replace(estimate, fused=replace(fused, source=source))
+    figures = frame_figures(0, replace(labelled, frame=replace(frame, raw_depth=far)), estimate)
+    assert figures["network_rel"] < 0.05
 
 
 def test_a_previews_points_do_not_wrap(told: ProcessOptions, tmp_path: Path) -> None:

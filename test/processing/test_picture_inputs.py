@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 from dataclasses import replace
 from pathlib import Path
@@ -11,7 +12,7 @@ from typing import Any
 import cv2
 import numpy as np
 import pytest
-from fixtures.dataset_trees import sequence_frame
+from fixtures.dataset_trees import dreds_scene, sequence_frame, transphy3d_tree
 from fixtures.opened_sources import NONE, PINHOLE, opened, pending, processed, refused, shots
 from fixtures.recorded_frames import HEIGHT, WIDTH, known, labelled_frames, write_video
 
@@ -177,6 +178,23 @@ def test_a_recording_without_a_usable_frame_is_refused_in_python(pictures: Path)
         list(dkt_ros.process(pictures, predictor="fixtures.told_network:load"))
 
 
+def test_in_python_a_stream_goes_on_as_far_as_the_source_says(tmp_path: Path) -> None:
+    frames = labelled_frames(4)[2:]
+    rgb, depth = np.stack([f.frame.rgb for f in frames]), np.stack([known(f.truth) for f in frames])
+
+    def last(first: int, max_gap_s: float) -> float:
+        """The network's answer to the last frame, which tells what it remembers."""
+        path, stamps_ns = tmp_path / "a.npz", np.array([0, 5]) * 10**9
+        np.savez(path, rgb=rgb[first:], depth=depth[first:], stamps_ns=stamps_ns[first:])
+        source = replace(PINHOLE, max_gap_s=max_gap_s)
+        *_, estimate = dkt_ros.process(path, source=source, predictor="fixtures.told_network:load")
+        return float(estimate.disparity[0, 0])
+
+    alone = last(1, 3.0)
+    assert last(0, 3.0) == alone
+    assert last(0, 10.0) > alone + 5e-4
+
+
 def true_depth(pictures: Path) -> None:
     """Beside the raw depth, and not the same."""
     (pictures / "true").mkdir()
@@ -271,6 +289,18 @@ def test_scenes_of_one_picture_each(tmp_path: Path) -> None:
     assert [len(shots(recording.open(NONE))) for recording in found] == [1, 1, 1]
 
 
+def test_pictures_of_a_data_set_that_are_no_video_are_streams_of_their_own(tmp_path: Path) -> None:
+    dreds_scene(tmp_path / "DREDS-CatNovel/00029", truth="depth_120")
+    items = pending(opened(tmp_path))
+    assert [item.epoch for item in items] == [0, 1]
+    first, second = (item.decode().frame.stamp_ns for item in items)
+    assert second - first > 4_000_000_000  # no video for who reads stamps alone
+    transphy3d_tree(tmp_path / "video", splits=["test"])
+    items = pending(opened(tmp_path / "video"))
+    assert [item.epoch for item in items] == [0, 0, 0]
+    assert np.diff([item.decode().frame.stamp_ns for item in items]).tolist() == [100_000_000] * 2
+
+
 def test_arrays(tmp_path: Path) -> None:
     frames = labelled_frames(4)
     path = tmp_path / "clip.npz"
@@ -288,6 +318,14 @@ def test_arrays(tmp_path: Path) -> None:
     metres = known(shots(opened(path, PINHOLE))[0].frame.raw_depth)
     assert np.all(metres[1:] == 70.0)
     assert np.isnan(metres[0]).all()
+    for kind in (np.uint16, np.int16):
+        full = np.full(depth.shape, np.iinfo(kind).max, kind)
+        full[0, 0] = 500
+        np.savez(path, rgb=rgb, depth=full, K=np.diag([70.0, 71.0, 1.0]))
+        (first, *_) = shots(opened(path))
+        assert (first.frame.intrinsics.fy, known(first.frame.raw_depth)[0, 0]) == (71.0, 0.5)
+        assert np.isnan(known(first.frame.raw_depth)[1:]).all()
+        assert shots(opened(path, PINHOLE))[0].frame.intrinsics.fy == 49.0
     np.savez(path, rgb=rgb, depth=depth, stamps_ns=np.arange(3))
     assert "stamps_ns of shape" in str(refused(path, PINHOLE))
     np.savez(path, rgb=rgb)
@@ -431,7 +469,9 @@ def test_what_lies_beside_a_video_or_a_folder_is_part_of_it(pictures: Path, tmp_
         before = recording.state(tmp_path / "out", options)
         assert before is not None
         file.write_bytes(file.read_bytes() + b"more")
-        assert recording.state(tmp_path / "out", options) not in (None, before)
+        after = recording.state(tmp_path / "out", options)
+        os.utime(file, (1, 1))  # as much of something else
+        assert len({None, before, after, recording.state(tmp_path / "out", options)}) == 4
 
 
 def test_a_video_that_was_written_while_it_came(tmp_path: Path) -> None:
