@@ -43,7 +43,7 @@ from dkt_ros.processing.messages import typestore
 from dkt_ros.processing.one import discard
 from dkt_ros.processing.options import ProcessOptions
 from dkt_ros.processing.outcome import Outcome, ProcessingError
-from dkt_ros.processing.previews import Previews, read_preview
+from dkt_ros.processing.previews import read_preview
 from dkt_ros.processing.source import SourceOptions
 
 COUNT = 7
@@ -628,15 +628,6 @@ def test_errors_are_told_by_region(told: ProcessOptions) -> None:
     estimate = replace(estimate, fused=replace(fused, source=source))
     figures = frame_figures(0, replace(labelled, frame=replace(frame, raw_depth=far)), estimate)
     assert figures["network_rel"] < 0.05
-
-
-def test_a_previews_points_do_not_wrap(told: ProcessOptions, tmp_path: Path) -> None:
-    frame = labelled_frames(1)[0].frame
-    estimate = load_estimator(told.predictor, EstimatorConfig(depth="network")).push(frame)
-    assert estimate is not None
-    far = replace(estimate, depth=np.full((HEIGHT, WIDTH), 40.0, np.float32))
-    (file,) = Previews(tmp_path).add(0, 0.0, LabelledFrame(frame), far)
-    assert set(read_preview(file)["points"][:, 2]) == {32767}
 
 
 def test_an_unusable_frame_costs_itself(
