@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from fnmatch import fnmatch
 from functools import partial
 from pathlib import Path
 
@@ -140,8 +141,9 @@ def _usable(found: LabelledFrame | DktError) -> LabelledFrame:
 
 def _calibration_file(folder: Path) -> Path:
     """Colour's; the depth camera's own, beside it, is another."""
+    there = [file for file in shown(folder) if file.suffix.lower() in _CAMERA_FILES]
     for pattern in _CAMERA:
-        files = (file for file in shown(folder, pattern) if file.suffix.lower() in _CAMERA_FILES)
+        files = (file for file in there if fnmatch(file.name.lower(), pattern.lower()))
         found = sorted(files, key=lambda file: ("depth" in file.name.lower(), file))
         of_colour = [file for file in found if "depth" not in file.name.lower()]
         if len({file.stem for file in of_colour}) > 1:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import numpy as np
 import pytest
+import yaml
 
 from dkt_ros.errors import DktError
 from dkt_ros.formats.intrinsics import (
@@ -141,6 +143,7 @@ FORMS = {
     "ros.yaml": "image_width: 6\nimage_height: 4\ncamera_name: c\ncamera_matrix:\n  rows: 3\n"
     "  cols: 3\n  data: [10, 0, 3, 0, 11, 2, 0, 0, 1]\nprojection_matrix:\n  rows: 3\n  cols: 4\n"
     "  data: [9, 0, 3, 0, 0, 9, 2, 0, 0, 0, 1, 0]\n",
+    "latin.yaml": "# f\xfcr die Kamera\nfx: 10\nfy: 11\ncx: 3\ncy: 2\n",
     "flat.yaml": "K: [10, 0, 3, 0, 11, 2, 0, 0, 1]\n",
     "nested.yaml": "K: [[10, 0, 3], [0, 11, 2], [0, 0, 1]]\n",
     "echo.yaml": ECHO,
@@ -171,10 +174,12 @@ FORMS = {
 @pytest.mark.parametrize("windows", [False, True])
 @pytest.mark.parametrize("name", FORMS)
 def test_every_form_is_read(tmp_path: Path, name: str, windows: bool) -> None:
-    (tmp_path / name).write_text(FORMS[name])
+    (tmp_path / name).write_text(FORMS[name], "latin-1")
     if windows:  # as its editors save it
         text = FORMS[name].replace("\n", "\r\n")
         (tmp_path / name).write_bytes(b"\xef\xbb\xbf" + text.encode())
+    elif name.startswith("rs_enumerate"):  # into a file, by Windows' shell
+        (tmp_path / name).write_text(FORMS[name], "utf-16")
     found = read_intrinsics(tmp_path / name, 6, 4)
     assert (found.fx, found.fy, found.cx, found.cy) == (10, 11, 3, 2)
     assert (found.width, found.height) == (6, 4)
@@ -210,6 +215,7 @@ def test_the_size_may_come_from_the_file(tmp_path: Path) -> None:
         ('{"width": 6, "height": Infinity, "fx": 1, "fy": 1, "cx": 1, "cy": 1}', "6 and inf"),
         ("fx fy cx cy\n10 11 3 2\n", "neither numbers nor JSON nor YAML"),
         ("K: [1, 2]\n", "found 2 numbers"),
+        ("525.0 525.0 3 2 0.26 -0.95 0 0 0\n", "ends in .*, a camera's matrix in 0, 0, 1"),
         ("- 1\n", "found 1 numbers"),
         ("", "no intrinsics found"),
         ("a: [", "neither numbers nor JSON nor YAML"),
@@ -280,9 +286,14 @@ def test_the_unit_of_depth_that_a_file_states(
 
 def test_the_unit_of_depth_of_one_picture(tmp_path: Path) -> None:
     path = tmp_path / "scene_camera.json"
-    path.write_text('{"7": {"depth_scale": 1.0}, "12": {"depth_scale": 0.1}}')
-    assert stated_depth_unit(path, "000007") == 0.001
-    assert stated_depth_unit(path, "000012") == 0.0001
-    assert stated_depth_unit(path, "000013") is None
+    entries = {
+        n: {"cam_K": [9, 0, 3, 0, 9, 2, 0, 0, 1], "depth_scale": s}
+        for n, s in ((7, 1.0), (12, 0.1))
+    }
+    for dump in (json.dumps, yaml.safe_dump):
+        path.write_text(dump(entries))
+        assert stated_depth_unit(path, "000007") == 0.001
+        assert stated_depth_unit(path, "000012") == 0.0001
+        assert stated_depth_unit(path, "000013") is None
     path.write_text('{"7": {"depth_scale": 0.1}}')  # the file is another now
     assert stated_depth_unit(path, "000013") == stated_depth_unit(path) == 0.0001

@@ -108,6 +108,15 @@ def test_names_differ(tmp_path: Path, bag: Path) -> None:
     assert names(*files[::-1]) == found[::-1]
 
 
+def test_recordings_in_place_of_the_output_are_recordings(
+    tmp_path: Path, bag: Path, pictures: Path
+) -> None:
+    """That the output cannot be there is told later; left out they would not be missed."""
+    for output in (bag, pictures):
+        found = find_recordings([bag, pictures], NONE, output)
+        assert [one.path for one in found] == [bag, pictures]
+
+
 def test_dots_in_names_and_two_ways_to_one(tmp_path: Path) -> None:
     for name in ("12.30.bag", "12.31.bag", "a.mcap", "a.mcap.zstd"):
         (tmp_path / name).touch()

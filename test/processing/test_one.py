@@ -482,8 +482,12 @@ def test_what_is_there_is_kept_and_other_options_are_refused(
 ) -> None:
     processed(bag, told, tmp_path)
     stamp = (tmp_path / "scene" / "summary.json").stat().st_mtime_ns
-    assert processed(bag, told, tmp_path)["already_there"]
+    faster = replace(told, predictor=replace(told.predictor, cpu_threads=1), part_frames=5)
+    for same in (told, faster):
+        assert processed(bag, same, tmp_path)["already_there"]
     assert (tmp_path / "scene" / "summary.json").stat().st_mtime_ns == stamp
+    with pytest.raises(DktError, match="format is 'tiff', expected one of bag, png"):
+        replace(told, files=("tiff",))
     other = r"made with other options \(source.rate_hz 10.0, now 5.0; points False, now True\);"
     source = replace(told.source, rate_hz=5.0)
     options = replace(told, points=True, source=source, part_frames=7)

@@ -55,7 +55,7 @@ def test_folders_in_capitals_and_depth_as_arrays(pictures: Path) -> None:
     expected = [known(shot.frame.raw_depth) for shot in shots(opened(pictures))]
     for number, depth in enumerate(expected):
         np.savez(pictures / "depth" / f"{number}.npz", depth=2 * depth)
-    for role, name in (("color", "RGB"), ("depth", "Depth")):
+    for role, name in (("color", "RGB"), ("depth", "Depth"), ("intrinsics.txt", "Camera_Info.TXT")):
         (pictures / role).rename(pictures / name)
     for factor in (1, 2):
         found = [known(shot.frame.raw_depth) for shot in shots(opened(pictures))]
