@@ -275,6 +275,14 @@ def test_one_calibration_for_two_sizes_is_told(folder: Path) -> None:
     assert len(list(read_frames(ImageFolder(folder, PINHOLE), remarks))) == 3
     assert len(remarks) == 1
     assert remarks[0].startswith("1 of 3 pictures are not 6x4 as those before, the first is 0002.")
+    (folder / "cameras.yaml").write_text(
+        "narrow: {width: 6, height: 4, fx: 10, fy: 10, cx: 3, cy: 2}\n"
+        "wide: {width: 12, height: 8, fx: 20, fy: 20, cx: 6, cy: 4}\n"
+    )
+    remarks.clear()
+    found = read_frames(ImageFolder(folder, folder / "cameras.yaml"), remarks)
+    assert [one.frame.intrinsics.fx for one in found] == [10, 20, 10]
+    assert remarks == []
 
 
 def test_the_command_line_makes_and_lists_a_bag(
