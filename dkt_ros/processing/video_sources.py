@@ -21,7 +21,7 @@ from dkt_ros.bags.recording import FRAME_ID, LAST_S, LabelledFrame, labelled, st
 from dkt_ros.errors import DktError
 from dkt_ros.files import shown
 from dkt_ros.formats import videos
-from dkt_ros.formats.intrinsics import stated_depth_unit
+from dkt_ros.formats.intrinsics import checked_intrinsics, stated_depth_unit
 from dkt_ros.formats.numpy_files import arrays_in, mapped_array, may_be_depth
 from dkt_ros.formats.pictures import DEPTHS, PICTURES, begun_late, natural_key, skipping
 from dkt_ros.formats.pixels import read_depth, read_mask
@@ -181,6 +181,7 @@ class ArraySource(Source):
                     Outcome.NOT_A_RECORDING,
                     f"{path}: {name} is {described(array)}, expected {expected} {rgb.shape[:3]}",
                 )
+        self._camera = None if options.has_camera else _camera(path, self._arrays["K"], rgb)
         self.total = len(rgb)
         self.duration_s = self.total / options.rate_hz
         if stamps_ns is not None and self.total:
@@ -214,10 +215,7 @@ class ArraySource(Source):
     def _read(self, index: int, stamp_ns: int) -> LabelledFrame:
         rgb = np.ascontiguousarray(self._arrays["rgb"][index])
         height, width = rgb.shape[:2]
-        if self._options.has_camera:
-            camera = self._options.camera(width, height)
-        else:
-            camera = Intrinsics.from_matrix(self._arrays["K"], width, height)
+        camera = self._camera or self._options.camera(width, height)
         unit_m, arrays = self._unit_m, self._arrays
         depth = _metres(arrays["depth"][index], unit_m)
         truth = _metres(arrays["truth"][index], unit_m) if "truth" in arrays else None
@@ -249,6 +247,19 @@ class _Streams:
         if last is not None and stamp_ns - last > self._max_gap_s * NANOSECONDS_PER_SECOND:
             self._number += 1
         return self._number
+
+
+def _camera(path: Path, matrix: NDArray[Any], rgb: NDArray[np.uint8]) -> Intrinsics:
+    """The camera of pictures rgb (T, H, W, 3), which its matrix has to suit."""
+    height, width = rgb.shape[1:3]
+    try:
+        found = Intrinsics.from_matrix(matrix, width, height)
+        return checked_intrinsics(
+            found.fx, found.fy, found.cx, found.cy, width, height, source=f"{path}: K"
+        )
+    except DktError as error:
+        text = str(error).removeprefix(f"{path}: ")
+        raise ProcessingError(Outcome.NO_CAMERA_INFO, f"{path}: {text}; {GIVE_CAMERA}") from error
 
 
 def _may_be_mask(dtype: np.dtype[Any]) -> bool:

@@ -326,6 +326,15 @@ def test_arrays(tmp_path: Path) -> None:
         assert (first.frame.intrinsics.fy, known(first.frame.raw_depth)[0, 0]) == (71.0, 0.5)
         assert np.isnan(known(first.frame.raw_depth)[1:]).all()
         assert shots(opened(path, PINHOLE))[0].frame.intrinsics.fy == 49.0
+    for k, said in (
+        (np.array([48.0, 49.0, 24.0, 16.0]), "camera matrix of shape (4,): expected (3, 3)"),
+        (np.array([[480, 0, 320], [0, 490, 240], [0, 0, 1]]), "K: the principal point (320, 240)"),
+    ):
+        np.savez(path, rgb=rgb, depth=depth, K=k)
+        error = refused(path)
+        assert error.outcome is Outcome.NO_CAMERA_INFO
+        assert said in str(error)
+        assert len(shots(opened(path, PINHOLE))) == 4
     np.savez(path, rgb=rgb, depth=depth, stamps_ns=np.arange(3))
     assert "stamps_ns of shape" in str(refused(path, PINHOLE))
     np.savez(path, rgb=rgb)
