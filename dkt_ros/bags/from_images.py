@@ -283,31 +283,28 @@ def _paired(
     remarks: list[str],
     notes: list[str] | None,
 ) -> Mapping[Key, Path | None]:
-    """A file of this role for each colour picture; by stamps, some may lack one and are left out.
+    """A file of this role for each colour picture; of stamps, some may lack one and are left out.
 
-    notes: where what is missing by name may be None in its place; None: it is refused.
+    notes: where what is missing may be None in its place; None: by name, it is refused.
     """
     suffixes = PICTURES if role == "mask" else DEPTHS
     files = _matches(source.folder, pattern, suffixes)
     missing = sorted(color.keys() - files.keys())
     over = sorted(files.keys() - color.keys())
-    if over and notes is not None and role == "depth" and len(missing) < len(color):
-        notes.append(
-            f"{len(over)} of {len(files)} pictures by {pattern!r} are of no colour picture, the "
-            f"first is {files[over[0]].name}"
-        )
-    if not missing:
-        return files
     times = sorted((_seconds(key), path) for key, path in files.items())
-    if times and not any(np.isnan(_seconds(key)) for key in (*color, *files)):
+    if missing and not any(np.isnan(_seconds(key)) for key in (*color, *files)):
         nearest = {key: _nearest(times, _seconds(key)) for key in color}
         found = {key: path for key, (apart, path) in nearest.items() if apart <= _SAME_TIME_S}
         if found:
+            text = (
+                f"{len(color) - len(found)} of {len(color)} colour pictures have no {role} within "
+                f"{_SAME_TIME_S * 1e3:g} ms"
+            )
+            if len(found) < len(color) and notes is not None and role != "depth":
+                notes.append(text)
+                return {key: found.get(key) for key in color}
             if len(found) < len(color):
-                remarks.append(
-                    f"{len(color) - len(found)} of {len(color)} colour pictures have no {role} "
-                    f"within {_SAME_TIME_S * 1e3:g} ms and are left out"
-                )
+                remarks.append(f"{text} and are left out")
             return found
         apart = min(apart for apart, _ in nearest.values())
         raise DktError(
@@ -315,6 +312,13 @@ def _paired(
             f"within {_SAME_TIME_S * 1e3:g} ms of a colour picture, the nearest is {apart:.3f} s "
             "away: are they of one recording, and stamped by one clock?"
         )
+    if over and notes is not None and role == "depth":
+        notes.append(
+            f"{len(over)} of {len(files)} pictures by {pattern!r} are of no colour picture, the "
+            f"first is {files[over[0]].name}"
+        )
+    if not missing:
+        return files
     text = (
         f"{len(missing)} of {len(color)} colour pictures have no {role} by the pattern "
         f"{pattern!r}, the first is {color[missing[0]].name}"
@@ -337,7 +341,7 @@ def _seconds(key: Key) -> float:
     if not _STAMP.fullmatch(name):
         return float("nan")
     digits = len(name.partition(".")[0])
-    return float(name) * 10.0 ** -(max(0, (digits - 10 + 2) // 3) * 3)
+    return float(name) * 10.0 ** -(max(0, (digits - 10) // 3) * 3)
 
 
 def _nearest(times: list[tuple[float, Path]], seconds: float) -> tuple[float, Path]:

@@ -139,6 +139,23 @@ def test_the_calibration_is_colours(pictures: Path) -> None:
     assert shots(opened(pictures, given))[0].frame.intrinsics.fy == 40.0
 
 
+def test_pictures_by_time_are_of_their_nearest_alone(pictures: Path) -> None:
+    """Some have one name, some a neighbour's, one has none near."""
+    for role, times in (("color", ("0.100", "0.200", "0.300")), ("depth", ("0.101", "0.2", "0.9"))):
+        for index, time in enumerate(times):
+            file = pictures / role / f"{index}.png"
+            file.rename(file.with_name(f"130503145{time}.png"))
+    source = opened(pictures)
+    assert len(shots(source)) == 2
+    assert source.lost == ["1 of 3 colour pictures have no depth within 20 ms and are left out"]
+    assert source.notes == []
+    (pictures / "mask").mkdir()
+    cv2.imwrite(str(pictures / "mask" / "1305031450.2.png"), np.ones((HEIGHT, WIDTH), np.uint8))
+    source = opened(pictures, SourceOptions(mask="mask/*"))
+    assert [shot.mask is None for shot in shots(source)] == [True, False]
+    assert source.notes == ["2 of 3 colour pictures have no mask within 20 ms"]
+
+
 def test_names_that_begin_otherwise_are_told_with_the_pattern_they_take(pictures: Path) -> None:
     for role in ("color", "depth"):
         for file in list((pictures / role).iterdir()):
