@@ -287,8 +287,7 @@ def _paired(
 
     notes: where what is missing may be None in its place; None: by name, it is refused.
     """
-    suffixes = PICTURES if role == "mask" else DEPTHS
-    files = _matches(source.folder, pattern, suffixes)
+    files = _matches(source.folder, pattern, DEPTHS)
     missing = sorted(color.keys() - files.keys())
     over = sorted(files.keys() - color.keys())
     times = sorted((_seconds(key), path) for key, path in files.items())

@@ -26,6 +26,7 @@ from dkt_ros.wording import counted
 # Others (CMYK) are cv2's to convert.
 _JPEG_COLOURS = {"Gray": "GRAY", "YCbCr": "BGR", "RGB": "BGR"}
 INEXACT = "a JPEG, which keeps no exact numbers, as labels are; store them as PNG"
+_ARRAYS = (".npy", ".npz")
 _WEBP, _WEBP_LOSSLESS = (b"RIFF", b"WEBP"), b"VP8L"
 _JPEG_2000 = (b"\x00\x00\x00\x0cjP  ", b"\xff\x4f\xff\x51")
 Decode = Callable[[bytes], "np.ndarray | None"]
@@ -60,7 +61,7 @@ def read_depth(path: Path, metres_per_unit: float = METRES_PER_MILLIMETRE) -> np
     suffix = path.suffix.lower()
     if suffix == ".exr":
         return known_depth(read_exr_depth(path))
-    if suffix in (".npy", ".npz"):
+    if suffix in _ARRAYS:
         return known_depth(_read_numpy(path, metres_per_unit))
     return known_depth(read_depth_png(path, 1.0 / metres_per_unit))
 
@@ -100,8 +101,19 @@ def read_label(path: Path) -> np.ndarray:
 
 
 def read_mask(path: Path) -> np.ndarray:
-    """(H,W) uint8 of MaterialClass of a label, see material_classes."""
-    return material_classes(_exact_label(path))
+    """(H,W) uint8 of MaterialClass of a label, see material_classes.
+
+    Of an .npy or .npz as depth's, integers or booleans; of several arrays the one named mask.
+    """
+    if path.suffix.lower() not in _ARRAYS:
+        return material_classes(_exact_label(path))
+    array = _one_array(path, "mask")
+    if array.ndim != 2 or array.dtype.kind not in "bui":
+        raise DktError(
+            f"{path}: {array.dtype} of shape {array.shape}, expected a mask (H,W), integers or "
+            "booleans"
+        )
+    return material_classes(array)
 
 
 def read_object_mask(path: Path) -> np.ndarray:
@@ -149,18 +161,7 @@ def facing_camera(normal: np.ndarray, camera_matrix: np.ndarray | None) -> np.nd
 
 
 def _read_numpy(path: Path, metres_per_unit: float) -> np.ndarray:
-    with arrays_in(path) as arrays:
-        names = list(arrays)
-        if "depth" not in names and len(names) != 1:
-            raise DktError(
-                f"{path}: holds {', '.join(names) or 'nothing'}; expected one array, or one named "
-                "depth"
-            )
-        array = arrays["depth" if "depth" in names else names[0]]
-    while array.ndim > 2 and array.shape[-1] == 1:
-        array = array[..., 0]
-    while array.ndim > 2 and array.shape[0] == 1:
-        array = array[0]
+    array = _one_array(path, "depth")
     if array.ndim != 2 or not may_be_depth(array.dtype):
         raise DktError(
             f"{path}: {array.dtype} of shape {array.shape}, expected depth (H,W), floats in "
@@ -169,6 +170,23 @@ def _read_numpy(path: Path, metres_per_unit: float) -> np.ndarray:
     if array.dtype.kind == "f":
         return array
     return np.where(has_reading(array), array * metres_per_unit, 0.0)
+
+
+def _one_array(path: Path, meant: str) -> np.ndarray:
+    """The only array of a file, or the one of that name, without dimensions of 1 around it."""
+    with arrays_in(path) as arrays:
+        names = list(arrays)
+        if meant not in names and len(names) != 1:
+            raise DktError(
+                f"{path}: holds {', '.join(names) or 'nothing'}; expected one array, or one named "
+                f"{meant}"
+            )
+        array = arrays[meant if meant in names else names[0]]
+    while array.ndim > 2 and array.shape[-1] == 1:
+        array = array[..., 0]
+    while array.ndim > 2 and array.shape[0] == 1:
+        array = array[0]
+    return array
 
 
 def _read_picture(path: Path, decode: Decode | None = None) -> np.ndarray:

@@ -154,6 +154,9 @@ def test_pictures_by_time_are_of_their_nearest_alone(pictures: Path) -> None:
     source = opened(pictures, SourceOptions(mask="mask/*"))
     assert [shot.mask is None for shot in shots(source)] == [True, False]
     assert source.notes == ["2 of 3 colour pictures have no mask within 20 ms"]
+    shutil.copy(pictures / "color" / "1305031450.100.png", pictures / "color" / "mean.png")
+    with pytest.raises(DktError, match="4 of 4 colour pictures have no depth by the pattern"):
+        shots(opened(pictures))
 
 
 def test_names_that_begin_otherwise_are_told_with_the_pattern_they_take(pictures: Path) -> None:
@@ -424,6 +427,21 @@ def test_a_video_with_depth(tmp_path: Path) -> None:
     source = opened(path, PINHOLE)
     assert len(shots(source)) == 3
     assert source.lost == ["the video ends with 2 frames without depth"]
+
+
+@pytest.mark.parametrize("given", [None, "clip_depth", "clip_depth/*", "clip_depth/*.npy"])
+def test_a_video_with_an_array_for_each_frame(tmp_path: Path, given: str | None) -> None:
+    frames = labelled_frames(3)
+    path = write_video(tmp_path / "clip.avi", np.stack([f.frame.rgb for f in frames]), "MJPG")
+    for folder in ("clip_depth", "masks"):
+        (tmp_path / folder).mkdir()
+    for number, labelled in zip((9, 10, 11), frames, strict=True):
+        np.save(tmp_path / f"clip_depth/{number}.npy", (1 + number) * known(labelled.truth))
+        np.save(tmp_path / f"masks/{number}.npy", known(labelled.mask) > 0)
+    found = shots(opened(path, replace(PINHOLE, depth=given, mask="masks")))
+    expected = [n * known(one.truth) for n, one in zip((10, 11, 12), frames, strict=True)]
+    np.testing.assert_array_equal([known(shot.frame.raw_depth) for shot in found], expected)
+    np.testing.assert_array_equal([known(s.mask) for s in found], [known(f.mask) for f in frames])
 
 
 def test_a_video_with_masks(tmp_path: Path) -> None:
