@@ -14,9 +14,10 @@ import pytest
 from fixtures.recorded_frames import known
 
 from dkt_ros.bags.from_images import ImageFolder, read_frames
-from dkt_ros.bags.reader import BagReader
+from dkt_ros.bags.reader import BagReader, decoded
 from dkt_ros.cli import main
 from dkt_ros.errors import DktError
+from dkt_ros.messages.pixels import depth_of
 
 PINHOLE = (10.0, 10.0, 3.0, 2.0)
 
@@ -167,6 +168,13 @@ def test_each_scenes_calibration_tells_the_unit_of_its_depth(
     command += ["--color", "*/rgb/*", "--depth", "*/depth/*", "--output", str(tmp_path / "bag")]
     assert dkt(command) == 0
     assert "steps of 0.1 mm are rounded" in capsys.readouterr().err
+    command[-1:] = [str(tmp_path / "given"), "--depth-scale", "0.001"]
+    assert dkt(command) == 0
+    assert "rounded" not in capsys.readouterr().err
+    with BagReader(tmp_path / "given") as bag:
+        topic = "/camera/camera/aligned_depth_to_color/image_raw/compressedDepth"
+        depths = [depth_of(decoded(message)) for message in bag.messages([topic])]
+    assert {float(depth[0, 0]) for depth in depths} == {8.0}
 
 
 @pytest.mark.parametrize(
@@ -302,6 +310,34 @@ def test_the_command_line_makes_and_lists_a_bag(
         assert "/truth/mask/compressed" in reader.topics
     assert dkt(command) == 2
     assert "exists already" in capsys.readouterr().err
+
+
+def test_every_flag_reaches_the_bag(folder: Path, dkt: Callable[[Sequence[str]], int]) -> None:
+    command = ["bag", "from-images", str(folder), "--pinhole", "10", "10", "3", "2", "--output"]
+    flags = ["--rate", "4", "--repeat", "2", "--gap", "5", "--start-time", "100"]
+    flags += ["--frame-id", "cam", "--storage", "sqlite3", "--color-encoding", "raw"]
+    assert dkt([*command, str(folder / "a"), *flags]) == 0
+    assert list((folder / "a").glob("*.db3"))
+    with BagReader(folder / "a") as bag:
+        colors = [decoded(m) for m in bag.messages(["/camera/camera/color/image_raw"])]
+    stamps = [one.header.stamp.sec + one.header.stamp.nanosec * 1e-9 for one in colors]
+    assert stamps == pytest.approx([100, 100.25, 105.5, 105.75, 111, 111.25])
+    assert {(one.header.frame_id, one.encoding) for one in colors} == {("cam", "rgb8")}
+
+    noise = np.random.default_rng(0).integers(0, 256, (60, 90, 3), np.uint8)
+    cv2.imwrite(str(folder / "color/0001.jpg"), noise)
+    cv2.imwrite(str(folder / "depth/0001.png"), np.full((60, 90), 700, np.uint16))
+    sizes = []
+    for name, *words in (
+        ("whole", "--depth-encoding", "16UC1", "--no-compress"),
+        ("packed", "--depth-encoding", "16UC1"),
+        ("coarse", "--depth-encoding", "16UC1", "--jpeg-quality", "5"),
+    ):
+        only = ["--color", "color/0001.jpg", "--depth", "depth/0001.png", *words]
+        assert dkt([*command, str(folder / name), *only]) == 0
+        sizes.append(sum(file.stat().st_size for file in (folder / name).iterdir()))
+    assert sizes[0] > sizes[1] + 8000  # of 10 800 bytes of depth
+    assert sizes[1] > sizes[2] + 3000
 
 
 def test_rounded_depth_steps_and_impossible_intrinsics_are_said(
