@@ -121,6 +121,7 @@ def test_depth_kept_as_grey_may_have_holes(tmp_path: Path) -> None:
     ("channels", "says"),
     [
         (_COLOURS, "is a picture in colours, expected depth"),
+        (dict.fromkeys(("Y", "RY", "BY"), _PLANE), "is a picture in colours, expected depth"),
         ({"Normal.X": _PLANE, "Normal.Z": _PLANE}, "has channels Normal.X, Normal.Z, expected one"),
         ({"a.Depth.Z": _PLANE, "b.Depth.Z": _PLANE}, "several layers of depth, a.Depth.Z, b.Depth"),
     ],
