@@ -34,11 +34,18 @@ _BLENDER_TO_CAMERA = np.array([1.0, -1.0, -1.0], np.float32)
 
 
 def read_rgb(path: Path) -> np.ndarray:
-    """(H,W,3) uint8 RGB of a PNG or JPEG; alpha is dropped, EXIF rotation ignored.
+    """(H,W,3) uint8 RGB of a picture or an .npy; alpha is dropped, EXIF rotation ignored.
 
     Grey becomes three equal channels, as of a message.
     """
-    stored = _read_picture(path)
+    suffix = path.suffix.lower()
+    if suffix == ".exr":
+        raise DktError(f"{path}: an EXR holds no 8-bit colours; render or convert it to PNG")
+    if suffix in _ARRAYS:
+        stored = _one_array(path, "rgb")
+        stored = stored[..., 2::-1] if stored.ndim == 3 else stored  # as files have it
+    else:
+        stored = _read_picture(path)
     if stored.dtype == np.uint8 and stored.ndim == 2:
         return np.repeat(stored[..., None], 3, axis=-1)
     return _colours(path, stored)
@@ -46,7 +53,7 @@ def read_rgb(path: Path) -> np.ndarray:
 
 def _colours(path: Path, stored: np.ndarray) -> np.ndarray:
     channels = 1 if stored.ndim == 2 else stored.shape[2]
-    if stored.dtype != np.uint8 or channels not in (3, 4):
+    if stored.dtype != np.uint8 or stored.ndim > 3 or channels not in (3, 4):
         raise DktError(f"{path}: {_described(stored)}, expected an 8-bit colour picture")
     return np.ascontiguousarray(stored[..., 2::-1])
 

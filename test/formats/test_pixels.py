@@ -23,6 +23,19 @@ def test_colours_are_not_swapped(tmp_path: Path) -> None:
         np.testing.assert_allclose(found[4, 4], [200, 0, 0], atol=3)
 
 
+def test_colours_may_be_an_array(tmp_path: Path) -> None:
+    rgb = np.random.default_rng(0).integers(0, 256, (6, 8, 3), np.uint8)
+    for stored, expected in ((rgb, rgb), (rgb[..., :1], np.repeat(rgb[..., :1], 3, axis=-1))):
+        np.save(tmp_path / "a.npy", stored)
+        np.testing.assert_array_equal(pixels.read_rgb(tmp_path / "a.npy"), expected)
+    for wrong in (rgb / 255, rgb[..., :2], np.stack([rgb, rgb])):
+        np.save(tmp_path / "a.npy", wrong)
+        with pytest.raises(DktError, match=r"a\.npy: .*, expected an 8-bit colour picture"):
+            pixels.read_rgb(tmp_path / "a.npy")
+    with pytest.raises(DktError, match=r"a\.EXR: an EXR holds no 8-bit colours; render"):
+        pixels.read_rgb(tmp_path / "a.EXR")
+
+
 def test_a_file_padded_after_its_end_is_whole(tmp_path: Path) -> None:
     picture = np.random.default_rng(0).integers(0, 256, (8, 8, 3), np.uint8)
     for name in ("a.png", "a.jpg"):
