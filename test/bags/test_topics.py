@@ -238,6 +238,16 @@ CAMERAS = {
         ["/camera2/color/camera_info", "/camera3/color/camera_info"],
         ("/camera2/color/image_raw", None, "/camera2/color/camera_info"),
     ),
+    "two cameras, one with depth": (
+        ["/cam_a/rgb/image_raw", "/cam_b/rgb/image_raw", "/cam_b/depth/image_raw"],
+        ["/cam_a/rgb/camera_info", "/cam_b/rgb/camera_info"],
+        ("/cam_b/rgb/image_raw", "/cam_b/depth/image_raw", "/cam_b/rgb/camera_info"),
+    ),
+    "a stereo pair beside colour": (
+        ["/cam/left/image", "/cam/main/image", "/cam/right/image", "/cam/depth/image"],
+        ["/cam/left/camera_info", "/cam/main/camera_info", "/cam/right/camera_info"],
+        ("/cam/main/image", "/cam/depth/image", "/cam/main/camera_info"),
+    ),
     "spot: stream before camera": (
         [
             *("/camera/frontright/image", "/depth_registered/frontleft/image"),
