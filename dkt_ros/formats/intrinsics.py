@@ -39,7 +39,10 @@ _NAMED = re.compile(rf"\b(fx|fy|cx|cy|ppx|ppy|width|height)\b[ \t]*[:=]?[ \t]*({
 _FOCAL_RANGE = (0.1, 10.0)
 
 
-_UNIT_NAMES = {"depth_scale", "depthmapfactor", "depth_map_factor"}
+_UNIT_NAMES = {
+    *("depth_scale", "depthmapfactor", "depth_map_factor", "png_depth_scale"),
+    *("depth_unit", "depth_units"),
+}
 _METRES_A_STEP, _STEPS_A_METRE = 0.02, 50.0
 """A number of depth's unit up to the first is metres, from the second on how many make one."""
 
@@ -89,9 +92,10 @@ def read_intrinsics(
 def stated_depth_unit(path: Path, picture: str = "") -> float | None:
     """Metres that one step of integer depth means, as calibration files of RGB-D tools say it.
 
-    BOP's depth_scale is millimetres a step, RealSense's metres, Open3D's steps a metre, as is
-    ORB-SLAM's DepthMapFactor; their numbers lie far apart. Of several the one of the picture's
-    number is taken, as by read_intrinsics. None where the file does not say it, or says several.
+    BOP's depth_scale is millimetres a step, RealSense's metres, Open3D's steps a metre, as are
+    ORB-SLAM's DepthMapFactor and NICE-SLAM's png_depth_scale; their numbers lie far apart. Of
+    several the one of the picture's number is taken, as by read_intrinsics. None where the file
+    does not say it, or says several.
     """
     try:
         found = set(_depth_units(_of_picture(_content(path), picture)))

@@ -270,6 +270,8 @@ def test_impossible_numbers_are_refused() -> None:
         ('{"width": 640, "depth_scale": 1000.0}', 0.001),  # Open3D
         ("%YAML:1.0\nCamera.fx: 535.4\nDepthMapFactor: 5000.0\n", 0.0002),  # ORB-SLAM
         ("%YAML:1.0\nRGBD.DepthMapFactor: 5000.0\n", 0.0002),
+        ("cam:\n  H: 680\n  W: 1200\n  fx: 600.0\n  png_depth_scale: 6553.5\n", 1 / 6553.5),
+        ('{"color": {"fx": 600}, "depth_units": 0.00025}', 0.00025),  # librealsense
         ('{"0": {"depth_scale": 1.0}, "1": {"depth_scale": 0.1}}', None),
         ('{"fx": 600, "depth_scale": -1}', None),
         ('{"fx": 600}', None),
