@@ -249,6 +249,9 @@ def tf_bag(
             ):
                 if not topic.endswith("info") or topic.partition("/")[0] in lenses:
                     writer.write(f"{name}/{topic}", message, stamp)
+            if "depth" in lenses:  # a farther one, of the same frame
+                other = bag.info(replace(DEPTH, fx=50.0), "plumb_bob", depth_frame)
+                writer.write("/depth/camera_info", other, stamp)
     return path
 
 
@@ -401,6 +404,20 @@ def test_rectified_colour_has_another_camera(
         expected = DepthRegistration(Lens(DEPTH), Lens(camera), pose()).apply(raw_depth())
         assert found[0].frame.raw_depth is not None
         np.testing.assert_allclose(found[0].frame.raw_depth, expected, atol=1e-4)
+
+
+def test_depth_s_lens_is_known_by_its_folder_too(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of a driver that does not say in which frame."""
+    make = Bag.info
+    monkeypatch.setattr(
+        Bag, "info", lambda bag, camera, *words: make(bag, camera, *words[: 1 + (camera is COLOR)])
+    )
+    _, found = shots(tf_bag(tmp_path / "a.bag"))
+    expected = DepthRegistration(Lens(DEPTH), Lens(COLOR), pose()).apply(raw_depth())
+    assert found[0].frame.raw_depth is not None
+    np.testing.assert_allclose(found[0].frame.raw_depth, expected, atol=1e-4)
 
 
 @pytest.mark.parametrize("size", [COLOR, DEPTH])
