@@ -100,8 +100,9 @@ def test_colour_and_depth_lie_in_folders_of_their_own(tmp_path: Path) -> None:
     for role in ("color", "depth", "scene10", "scene9"):
         (tmp_path / role).mkdir()
     for n, picture in enumerate(clip):
-        write_image(tmp_path / "color" / f"{n}.png", picture)
-        cv2.imwrite(str(tmp_path / "depth" / f"{n}.png"), np.full((32, 48), 500 + n, np.uint16))
+        write_image(tmp_path / "color" / f"{9 + n}.png", picture)
+        depth_file = tmp_path / "depth" / f"{9 + n}.png"
+        cv2.imwrite(str(depth_file), np.full((32, 48), 500 + n, np.uint16))
     np.testing.assert_array_equal(read_clip(tmp_path, "color/*"), clip)
     for scene, picture in zip(("scene9", "scene10"), clip, strict=True):
         write_image(tmp_path / scene / "rgb.png", picture)
