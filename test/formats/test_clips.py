@@ -194,7 +194,9 @@ def test_raw_depth_of_arrays_has_either_name_and_unit(tmp_path: Path, name: str)
     metres[0, 0], metres[1, 0] = np.nan, 20.0
     millimetres = np.nan_to_num(1000 * metres).astype(np.uint16)
     millimetres[0, 0, 1:] = 65535
-    for depth in (metres, millimetres):
+    otherwise = np.nan_to_num(metres)
+    otherwise[0, 0, 1:3] = np.inf, -1.0
+    for depth in (metres, otherwise, millimetres):
         np.savez(path, rgb=rgb, **{"depth": 2 * metres, name: depth})
         found = read_raw_depth(path, None, rgb)
         assert found is not None
@@ -202,6 +204,20 @@ def test_raw_depth_of_arrays_has_either_name_and_unit(tmp_path: Path, name: str)
     np.savez(path, rgb=rgb, **{name: np.full(rgb.shape[:3], 128, np.uint8)})
     with pytest.raises(DktError, match=r"raw depth is uint8 .* or millimetres as integers of 16"):
         read_raw_depth(path, None, rgb)
+
+
+def test_raw_depth_of_another_size_is_refused(tmp_path: Path) -> None:
+    rgb = frames(2)
+    for n in range(2):
+        cv2.imwrite(str(tmp_path / f"{n}_depth.png"), np.full((16, 24), 500, np.uint16))
+    with pytest.raises(DktError, match=r"0_depth\.png is 16x24, the colour images are 32x48: raw"):
+        read_raw_depth(tmp_path, "*_depth.png", rgb)
+    for shape in ((2, 16, 24), (1, 32, 48)):
+        np.savez(tmp_path / "clip.npz", rgb=rgb, depth=np.ones(shape, np.float32))
+        with pytest.raises(
+            DktError, match=r"raw depth is float32 .*one picture for each of colour"
+        ):
+            read_raw_depth(tmp_path / "clip.npz", None, rgb)
 
 
 def test_depth_that_would_go_to_another_picture_is_refused(tmp_path: Path) -> None:

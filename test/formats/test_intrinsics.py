@@ -110,7 +110,7 @@ XML = """<?xml version="1.0"?>
 </opencv_storage>
 """
 CONF = """[LEFT_CAM_VGA]
-fx=10
+fx=10 # pixels
 fy=11
 cx=3
 cy=2
