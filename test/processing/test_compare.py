@@ -95,8 +95,11 @@ def test_what_differs_is_told_and_drawn(outputs: dict[str, Path], tmp_path: Path
     relative = [np.abs(b[i] - a[i])[both[i]] / a[i][both[i]] for i in range(COUNT)]
     assert one["mean"] == pytest.approx(np.mean([v.mean() for v in relative]), rel=1e-5)
     assert one["beyond"] == pytest.approx(np.mean([(v > 1e-4).mean() for v in relative]), rel=1e-5)
+    assert one["p95"] == pytest.approx(np.mean([np.percentile(v, 95) for v in relative]), rel=1e-5)
     maps = sorted((folder / "maps").glob("*.png"))
-    assert len(maps) == 4
+    worst = sorted(np.argsort([v.mean() for v in relative])[-4:].tolist())
+    stamps = [START_NS + 100_000_000 * index for index in worst]
+    assert [file.name for file in maps] == [f"scene_{stamp}.png" for stamp in stamps]
     picture = cv2.imread(str(maps[0]))
     assert picture is not None
     assert picture.shape == (32, 3 * 48 + 8, 3)
@@ -136,6 +139,9 @@ def test_nothing_to_compare_is_not_within_the_limits(
     assert 0.1 < kept.mean() < 0.9
     assert one.lost == pytest.approx(1 - kept.mean())
     assert one.why == [f"{one.lost:.1%} of A's pixels are unknown in B"]
+    (other,) = compare(tmp_path / "near", outputs["network"], Limits())
+    assert (other.lost, other.gained) == (one.gained, one.lost) == (0.0, one.lost)
+    assert other.why == []
 
 
 def test_errors_are_those_of_the_frames_in_which_both_have_one(
@@ -169,8 +175,9 @@ def test_depth_is_read_from_the_most_exact_files(outputs: dict[str, Path], files
         cv2.imwrite(str(files / "scene" / "png" / f"{file.stem}.png"), rounded)
         number, _, stamp = file.name.partition("_")
         file.rename(file.with_name(f"{999_998 + int(number)}_{stamp}"))  # of a long recording
-    (one,) = compare(outputs["fused"], files, Limits())
+    (one,) = compare(outputs["fused"], files, Limits(), maps=files / "maps")
     assert one.identical
+    assert not (files / "maps").exists()
     shutil.rmtree(exact)
     (one,) = compare(outputs["fused"], files, Limits())
     assert (one.identical, one.frames, one.mean > 0.1) == (False, COUNT, True)
