@@ -103,6 +103,7 @@ def test_what_differs_is_told_and_drawn(outputs: dict[str, Path], tmp_path: Path
     picture = cv2.imread(str(maps[0]))
     assert picture is not None
     assert picture.shape == (32, 3 * 48 + 8, 3)
+    assert (picture[:, :48] != picture[:, 52:100]).any()
     everything = ["--max-share", "1", "--max-lost", "1", "--max-worse", "1"]
     assert main([*command, "--tolerance", "0.0001", *everything]) == 0
 
@@ -165,6 +166,28 @@ def test_errors_are_those_of_the_frames_in_which_both_have_one(
     assert one.why == ["error on all rose from 10.00% to 20.00%"]
     (one,) = compare(files, before, Limits())
     assert one.why == []
+
+
+def test_one_frame_that_differs_or_comes_twice_is_seen(
+    outputs: dict[str, Path], files: Path
+) -> None:
+    """In outputs of single recordings, however they are called."""
+    one, other = outputs["fused"] / "scene", (files / "scene").rename(files / "other")
+    last = other / "npz" / f"000006_{START_NS + 600_000_000}.npz"
+    shutil.copy(last, last.with_name(last.name.replace("000006", "000007")))
+    lines = (other / "frames.jsonl").read_text().splitlines()
+    (other / "frames.jsonl").write_text("\n".join([*lines, lines[-1], ""]))
+    summary = json.loads((other / "summary.json").read_text())
+    (other / "summary.json").write_text(json.dumps(summary | {"name": "other"}))
+    (found,) = compare(one, other, Limits())
+    assert (found.identical, found.frames, found.only_a, found.only_b) == (True, COUNT, 0, 1)
+    first = other / "npz" / f"000000_{START_NS}.npz"
+    with np.load(first) as content:
+        arrays = dict(content)
+    arrays["depth"][3, 4] += 0.1
+    np.savez(first, **arrays)
+    (found,) = compare(one, other, Limits())
+    assert not found.identical
 
 
 def test_depth_is_read_from_the_most_exact_files(outputs: dict[str, Path], files: Path) -> None:
