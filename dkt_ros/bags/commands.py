@@ -158,10 +158,10 @@ def _from_images(args: argparse.Namespace) -> int:
         gap_s=args.gap,
     )
     remarks: list[str] = []
-    unit_m = source.least_unit_m
-    if args.depth and unit_m < METRES_PER_MILLIMETRE and args.depth_encoding != "32FC1":
+    step_m = source.finest_unit_m()
+    if args.depth and step_m < METRES_PER_MILLIMETRE and args.depth_encoding != "32FC1":
         remarks.append(
-            f"steps of {unit_m * 1e3:g} mm are rounded to whole millimetres; "
+            f"steps of {step_m * 1e3:g} mm are rounded to whole millimetres; "
             "--depth-encoding 32FC1 keeps them"
         )
     count = record(read_frames(source, remarks), args.output, _recording_options(args))

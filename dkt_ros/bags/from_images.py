@@ -37,6 +37,9 @@ _SAME_TIME_S = 0.02
 NO_DEPTH = "no raw depth"
 """The cause under which frames without it are counted."""
 _STAMP = re.compile(r"\d{9,}(\.\d+)?")
+_PLACE = re.compile(r"\*\*/|\*|\?|\[!?\]?[^\]]*\]")
+_PLACES = re.compile(rf"(\*\*/|(?:{_PLACE.pattern})+)")
+"""Neighbours are one place: of ??? the text of three letters."""
 
 Key = tuple[str, ...]
 
@@ -46,9 +49,10 @@ class ImageFolder:
     """Where the pictures are and how they pair.
 
     Patterns are relative to `folder`; pictures belong together where the text in the place of the
-    `*` is the same (`color/*.png` and `depth/*.exr`, or `*-rgb.jpg` and `*-depth.png`). The suffix
-    is no part of it: `color/*` and `*/rgb.*` match any. Without a `*` a pattern is one file. Names
-    that are time stamps pair with the nearest within 20 ms where they are not the same.
+    `*` is the same (`color/*.png` and `depth/*.exr`, or `*-rgb.jpg` and `*-depth.png`), or of `?`,
+    `[0-9]`, `**/`. The suffix is no part of it: `color/*` and `*/rgb.*` match any. Without such a
+    place a pattern is one file. Names that are time stamps pair with the nearest within 20 ms where
+    they are not the same.
     intrinsics: a file, fx, fy, cx, cy in pixels, or a pattern: each picture has the file whose `*`
     are the same as its own first ones (`*/K.txt` beside `*/rgb/*`).
     metres_per_unit: of 16-bit depth maps; where it is a millimetre, what the intrinsics' file of
@@ -80,22 +84,21 @@ class ImageFolder:
             raise DktError(f"depth scale is {self.metres_per_unit}, expected metres per unit")
 
     def calibrations(self) -> dict[Key, Path]:
-        """Files of intrinsics by the first texts of the pictures that they are of."""
+        """Files by the texts in the places of a pattern's `*`, () where one is for all pictures."""
         given = self.intrinsics
         if isinstance(given, tuple):
             return {}
-        several = isinstance(given, str) and "*" in given
-        return _matches(self.folder, str(given)) if several else {(): Path(given)}
+        pattern = isinstance(given, str) and "*" in given
+        return _matches(self.folder, str(given)) if pattern else {(): Path(given)}
+
+    def finest_unit_m(self) -> float:
+        """The least that one step of depth means in any picture."""
+        stated = [stated_depth_unit(file) for file in self.calibrations().values()]
+        return min(map(self.unit_m, stated or [None]))
 
     def unit_m(self, stated_m: float | None) -> float:
-        """Metres that one step of depth means, of which the intrinsics' file may state some."""
+        """Metres that one step of depth means where a calibration states that, or None."""
         return depth_unit(self.metres_per_unit, stated_m, self.override_unit)
-
-    @property
-    def least_unit_m(self) -> float:
-        """The finest that a step of depth means by what single files state."""
-        stated = (stated_depth_unit(file) for file in self.calibrations().values())
-        return min(map(self.unit_m, stated), default=self.metres_per_unit)
 
 
 def read_frames(source: ImageFolder, remarks: list[str] | None = None) -> Iterator[LabelledFrame]:
@@ -134,8 +137,6 @@ def frames_or_errors(
     them, as is depth of no picture. One that cannot be used is told in its frame.
     """
     roles = {"depth": source.depth, "truth": source.truth, "mask": source.mask}
-    told: set[float | None] = set()
-    calibrations = source.calibrations()
     color = _matches(source.folder, source.color, PICTURES)
     partners = {
         role: _paired(source, role, pattern, color, remarks, notes)
@@ -144,6 +145,8 @@ def frames_or_errors(
     }
     keys = [key for key in color if all(key in files for files in partners.values())]
     keys.sort(key=lambda key: [natural_order(text) for text in key])
+    cameras = source.calibrations()
+    units: set[tuple[float, float | None]] = set()
     clock = stamps(source.rate_hz, source.start_s)
     without_depth, any_usable = 0, False
     first: Intrinsics | None = None
@@ -158,17 +161,18 @@ def frames_or_errors(
                 raise MessageError(
                     NO_DEPTH, f"{color[key]}: no depth by the pattern {source.depth!r}"
                 )
-            calibration = _calibration(source, calibrations, key)
-            stated_m = _stated_unit(calibration, key)
+            calibration = _calibration(source, cameras, key)
+            stated_m = stated_depth_unit(calibration, _number(key)) if calibration else None
             unit_m = source.unit_m(stated_m)
-            if stated_m not in told:
-                told.add(stated_m)
-                new = unit_remarks(unit_m, stated_m, calibration)
-                (remarks if notes is None else notes).extend(new)
             read = _read(source, calibration, unit_m, key, files, times[0])
         except DktError as error:
             yield error
             continue
+        if (unit_m, stated_m) not in units:
+            units.add((unit_m, stated_m))
+            (remarks if notes is None else notes).extend(
+                unit_remarks(unit_m, stated_m, calibration)
+            )
         camera = read.frame.intrinsics
         first = first or camera
         if replace(camera, width=first.width, height=first.height) == first != camera:
@@ -207,7 +211,11 @@ def _read(
     """One frame of its files, by role."""
     rgb = read_rgb(files["color"])
     height, width = rgb.shape[:2]
-    intrinsics = _intrinsics(source, calibration, key, width, height)
+    if calibration is not None:
+        intrinsics = read_intrinsics(calibration, width, height, _number(key))
+    else:
+        assert isinstance(source.intrinsics, tuple)  # _calibration
+        intrinsics = checked_intrinsics(*source.intrinsics, width, height, source="--pinhole")
     raw_depth = read_depth(files["depth"], unit_m) if "depth" in files else None
     truth = partial(read_depth, files["truth"], unit_m) if "truth" in files else None
     mask = partial(read_mask, files["mask"]) if "mask" in files else None
@@ -230,7 +238,7 @@ def _matches(folder: Path, pattern: str, suffixes: Collection[str] = ()) -> dict
     stem = pattern.removesuffix(".*")
     any_suffix = stem != pattern or pattern.endswith("*")
     # `color/*` pairs with `depth/*` although .jpg and .png differ.
-    names = r"([^/]*)".join(re.escape(part) for part in stem.split("*"))
+    names = "".join(map(_captured, _PLACES.split(stem)))
     if any_suffix:
         names = re.sub(r"\*\)$", "*?)", names) + r"(?:\.[^/.]+)?"
     files = sorted(shown(folder, pattern))
@@ -240,7 +248,7 @@ def _matches(folder: Path, pattern: str, suffixes: Collection[str] = ()) -> dict
     found: dict[Key, Path] = {}
     for path in files:
         match = re.fullmatch(names, path.relative_to(folder).as_posix())
-        if match is None or not path.is_file():
+        if match is None or path.is_dir():  # a link to nothing is told when it is read
             continue
         other = found.setdefault(match.groups(), path)
         if other != path:
@@ -251,6 +259,15 @@ def _matches(folder: Path, pattern: str, suffixes: Collection[str] = ()) -> dict
     if not found:
         raise DktError(f"{folder}: no file matches {pattern!r}")
     return found
+
+
+def _captured(piece: str) -> str:
+    """A regular expression for a piece of a pattern, that captures what stands in a place of it."""
+    if not _PLACES.fullmatch(piece):
+        return re.escape(piece)
+    forms = {"**/": "(?:[^/]+/)*", "*": "[^/]*", "?": "[^/]"}
+    parts = _PLACE.findall(piece)
+    return f"({''.join(forms.get(part) or part.replace('[!', '[^') for part in parts)})"
 
 
 def _narrower(pattern: str, path: Path) -> str:
@@ -266,31 +283,27 @@ def _paired(
     remarks: list[str],
     notes: list[str] | None,
 ) -> Mapping[Key, Path | None]:
-    """A file of this role for each colour picture; by stamps, some may lack one and are left out.
+    """A file of this role for each colour picture; of stamps, some may lack one and are left out.
 
-    notes: where what is missing by name may be None in its place; None: it is refused.
+    notes: where what is missing may be None in its place; None: by name, it is refused.
     """
-    suffixes = PICTURES if role == "mask" else DEPTHS
-    files = _matches(source.folder, pattern, suffixes)
+    files = _matches(source.folder, pattern, DEPTHS)
     missing = sorted(color.keys() - files.keys())
     over = sorted(files.keys() - color.keys())
-    if over and notes is not None and role == "depth" and len(missing) < len(color):
-        notes.append(
-            f"{len(over)} of {len(files)} pictures by {pattern!r} are of no colour picture, the "
-            f"first is {files[over[0]].name}"
-        )
-    if not missing:
-        return files
     times = sorted((_seconds(key), path) for key, path in files.items())
-    if times and not any(np.isnan(_seconds(key)) for key in (*color, *files)):
+    if missing and not any(np.isnan(_seconds(key)) for key in (*color, *files)):
         nearest = {key: _nearest(times, _seconds(key)) for key in color}
         found = {key: path for key, (apart, path) in nearest.items() if apart <= _SAME_TIME_S}
         if found:
+            text = (
+                f"{len(color) - len(found)} of {len(color)} colour pictures have no {role} within "
+                f"{_SAME_TIME_S * 1e3:g} ms"
+            )
+            if len(found) < len(color) and notes is not None and role != "depth":
+                notes.append(text)
+                return {key: found.get(key) for key in color}
             if len(found) < len(color):
-                remarks.append(
-                    f"{len(color) - len(found)} of {len(color)} colour pictures have no {role} "
-                    f"within {_SAME_TIME_S * 1e3:g} ms and are left out"
-                )
+                remarks.append(f"{text} and are left out")
             return found
         apart = min(apart for apart, _ in nearest.values())
         raise DktError(
@@ -298,6 +311,13 @@ def _paired(
             f"within {_SAME_TIME_S * 1e3:g} ms of a colour picture, the nearest is {apart:.3f} s "
             "away: are they of one recording, and stamped by one clock?"
         )
+    if over and notes is not None and role == "depth":
+        notes.append(
+            f"{len(over)} of {len(files)} pictures by {pattern!r} are of no colour picture, the "
+            f"first is {files[over[0]].name}"
+        )
+    if not missing:
+        return files
     text = (
         f"{len(missing)} of {len(color)} colour pictures have no {role} by the pattern "
         f"{pattern!r}, the first is {color[missing[0]].name}"
@@ -320,7 +340,7 @@ def _seconds(key: Key) -> float:
     if not _STAMP.fullmatch(name):
         return float("nan")
     digits = len(name.partition(".")[0])
-    return float(name) * 10.0 ** -(max(0, (digits - 10 + 2) // 3) * 3)
+    return float(name) * 10.0 ** -(max(0, (digits - 10) // 3) * 3)
 
 
 def _nearest(times: list[tuple[float, Path]], seconds: float) -> tuple[float, Path]:
@@ -330,28 +350,21 @@ def _nearest(times: list[tuple[float, Path]], seconds: float) -> tuple[float, Pa
     return min((abs(other - seconds), path) for other, path in around)
 
 
-def _intrinsics(
-    source: ImageFolder, calibration: Path | None, key: Key, width: int, height: int
-) -> Intrinsics:
-    if calibration is None:
-        assert isinstance(source.intrinsics, tuple)
-        return checked_intrinsics(*source.intrinsics, width, height, source="--pinhole")
-    return read_intrinsics(calibration, width, height, key[-1] if key else "")
-
-
-def _calibration(source: ImageFolder, files: dict[Key, Path], key: Key) -> Path | None:
-    """A picture's file of intrinsics; None where they are numbers."""
-    own = [file for texts, file in files.items() if texts == key[: len(texts)]]
-    if files and not own:
+def _calibration(source: ImageFolder, cameras: Mapping[Key, Path], key: Key) -> Path | None:
+    """The file that tells a picture's camera; None where its numbers are given."""
+    if isinstance(source.intrinsics, tuple):
+        return None
+    own = cameras.get(key[: len(next(iter(cameras)))])
+    if own is None:
         raise DktError(
             f"{source.folder}: no file of {source.intrinsics!r} for picture {'/'.join(key)}"
         )
-    return own[0] if own else None
+    return own
 
 
-def _stated_unit(calibration: Path | None, key: Key) -> float | None:
-    """What a picture's file of intrinsics says of depth's unit; None where it says nothing."""
-    return stated_depth_unit(calibration, key[-1] if key else "") if calibration else None
+def _number(key: Key) -> str:
+    """By which calibrations tell a picture's camera."""
+    return key[-1] if key else ""
 
 
 def _is_usable(depth: np.ndarray) -> bool:

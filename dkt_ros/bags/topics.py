@@ -132,12 +132,18 @@ def is_sdk_stream(topic: str) -> bool:
 
 
 def info_of_depth(bag: BagReader, depth: str) -> str | None:
-    """The intrinsics of an unregistered depth's own camera: those in the folders it shares most."""
+    """The intrinsics of an unregistered depth's own camera: those in the folders it shares most.
+
+    In a folder of depth's, or with its size and frame: colour's may lie as near.
+    """
     infos = [n for n, topic in usable(bag.topics).items() if topic.msgtype == _CAMERA_INFO]
     near = {name: _shared(name, depth) for name in infos if _same_camera(name, depth)}
+    looks = _looks(bag)
+    mine = looks.get(depth)
+    fitting = [name for name in near if mine and name in looks and _fits(mine, looks[name], False)]
     # Colour's may lie in the same folders as depth's of other cameras.
     named = [name for name in near if "depth" in _words("/".join(_parent(name)))]
-    return max(named or near, key=lambda name: (near[name], name), default=None)
+    return max(named or fitting, key=lambda name: (near[name], name), default=None)
 
 
 def rival_cameras(bag: BagReader, color: str) -> list[str]:

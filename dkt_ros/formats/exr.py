@@ -62,8 +62,8 @@ def read_exr_plane(path: Path) -> np.ndarray:
 def read_exr_depth(path: Path) -> np.ndarray:
     """(H, W) float32 from whichever channel or layer holds depth.
 
-    Raises DktError where there is none, where several layers may be it, and where R, of a file
-    that has nothing likelier, is the red of a picture.
+    Raises DktError where there is none, where several layers may be it, and where R or Y, of a
+    file that has nothing likelier, is the red or the brightness of a picture.
     """
     planes = read_exr(path)
     layers = [name for name in planes if _DEPTH_LAYER.search(name.rpartition(".")[0])]
@@ -79,7 +79,7 @@ def read_exr_depth(path: Path) -> np.ndarray:
         "R",
     )
     chosen = _first(path, planes, order)
-    if chosen == "R" and _coloured(planes):
+    if (chosen == "R" and _coloured(planes)) or (chosen == "Y" and planes.keys() & {"RY", "BY"}):
         raise DktError(
             f"{path}: is a picture in colours, expected depth; take the depth pass's file"
         )

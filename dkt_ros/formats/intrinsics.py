@@ -11,8 +11,10 @@ from __future__ import annotations
 import json
 import math
 import re
+from codecs import BOM_UTF16_BE, BOM_UTF16_LE
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -37,7 +39,10 @@ _NAMED = re.compile(rf"\b(fx|fy|cx|cy|ppx|ppy|width|height)\b[ \t]*[:=]?[ \t]*({
 _FOCAL_RANGE = (0.1, 10.0)
 
 
-_UNIT_NAMES = {"depth_scale", "depthmapfactor", "depth_map_factor"}
+_UNIT_NAMES = {
+    *("depth_scale", "depthmapfactor", "depth_map_factor", "png_depth_scale"),
+    *("depth_unit", "depth_units"),
+}
 _METRES_A_STEP, _STEPS_A_METRE = 0.02, 50.0
 """A number of depth's unit up to the first is metres, from the second on how many make one."""
 
@@ -47,7 +52,6 @@ class _Camera:
     name: str
     values: tuple[float, float, float, float]
     size: tuple[int, int] | None
-    is_picture: bool = False  # named by the number of the one picture that it is of
 
 
 def read_intrinsics(
@@ -61,7 +65,7 @@ def read_intrinsics(
     """
     size = None if width is None or height is None else (width, height)
     try:
-        cameras = list(dict.fromkeys(_cameras(_content(path), "")))
+        cameras = list(dict.fromkeys(_cameras(_of_picture(_content(path), picture), "")))
     except OSError as error:
         raise DktError(f"{path}: cannot be read ({error.strerror or error})") from error
     except (ValueError, TypeError, KeyError, IndexError, OverflowError) as error:
@@ -75,8 +79,6 @@ def read_intrinsics(
             f"{path}: for pictures of {found}, the pictures are {width}x{height}; "
             "give the intrinsics of these pictures"
         )
-    number = _number_of(picture)
-    fitting = [one for one in fitting if one.is_picture and one.name == number] or fitting
     if len({(camera.values, camera.size) for camera in fitting}) > 1:
         names = ", ".join(camera.name for camera in fitting[:8])
         raise DktError(f"{path}: holds {len(fitting)} cameras ({names}); keep one")
@@ -90,23 +92,25 @@ def read_intrinsics(
 def stated_depth_unit(path: Path, picture: str = "") -> float | None:
     """Metres that one step of integer depth means, as calibration files of RGB-D tools say it.
 
-    BOP's depth_scale is millimetres a step, RealSense's metres, Open3D's steps a metre, as is
-    ORB-SLAM's DepthMapFactor; their numbers lie far apart. None where the file does not say it, or
-    says several and none by the picture's number, as BOP's do.
+    BOP's depth_scale is millimetres a step, RealSense's metres, Open3D's steps a metre, as are
+    ORB-SLAM's DepthMapFactor and NICE-SLAM's png_depth_scale; their numbers lie far apart. Of
+    several the one of the picture's number is taken, as by read_intrinsics. None where the file
+    does not say it, or says several.
     """
     try:
-        content = _content(path)
-        found = set(_depth_units(content))
-        if len(found) > 1 and isinstance(content, Mapping):
-            found = set(_depth_units(content.get(_number_of(picture))))
-    except (OSError, ValueError, TypeError, KeyError, IndexError):
+        found = set(_depth_units(_of_picture(_content(path), picture)))
+    except (OSError, DktError, ValueError, TypeError, KeyError, IndexError):
         return None
     return found.pop() if len(found) == 1 else None
 
 
-def _number_of(picture: str) -> str:
-    """As BOP's files name a picture; "" for one whose name is no number."""
-    return str(int(picture)) if picture.isdecimal() else ""
+def _of_picture(content: Any, picture: str) -> Any:
+    """What BOP's files say of one picture, by its number: 12 of 000012; of others all."""
+    if not (picture.isdecimal() and isinstance(content, Mapping)):
+        return content
+    number = int(picture)
+    entry = content.get(str(number), content.get(number))  # of JSON, of YAML
+    return {number: entry} if isinstance(entry, Mapping) and "cam_K" in entry else content
 
 
 def _depth_units(value: Any) -> Iterator[float]:
@@ -151,11 +155,20 @@ def checked_intrinsics(
 
 
 def _content(path: Path) -> Any:
-    """What the file holds: mappings, lists and numbers."""
+    """What the file holds: mappings, lists and numbers. It is asked for with every picture."""
+    status = path.stat()
+    return _parsed(path, status.st_size, status.st_mtime_ns)
+
+
+@lru_cache(maxsize=8)
+def _parsed(path: Path, _size: int, _modified: int) -> Any:
     if path.suffix.lower() == ".npy":
         with arrays_in(path) as arrays:
             return arrays[ONLY].tolist()
-    text = path.read_text(encoding="utf-8-sig")
+    content = path.read_bytes()
+    # Windows' shell redirects into UTF-16; a comment in another encoding is none of ours.
+    coding = "utf-16" if content.startswith((BOM_UTF16_LE, BOM_UTF16_BE)) else "utf-8-sig"
+    text = content.decode(coding, "replace")
     if _BARE.fullmatch(text):
         return [float(number) for number in re.findall(_NUMBER, text, re.I)]
     try:
@@ -197,7 +210,7 @@ def _cameras(value: Any, name: str) -> Iterator[_Camera]:
         fields = {str(key).rpartition(".")[2].lower(): item for key, item in value.items()}
         found = _named(fields)
         if found:
-            yield _Camera(name, found, _size(fields), "cam_k" in fields)
+            yield _Camera(name, found, _size(fields))
             return
         for key, item in value.items():
             if isinstance(item, (Mapping, list)) and (
@@ -254,6 +267,8 @@ def _pinhole(numbers: list[Any], name: str) -> tuple[float, float, float, float]
     matrix = flat.reshape(3, 3)
     if not matrix[:2, 2].any() and matrix[2, :2].any():  # Open3D stores columns
         matrix = matrix.T
+    if not np.allclose(matrix[2], (0, 0, 1)):  # fx fy cx cy and five of distortion, say
+        raise ValueError(f"{name} ends in {matrix[2].tolist()}, a camera's matrix in 0, 0, 1")
     return float(matrix[0, 0]), float(matrix[1, 1]), float(matrix[0, 2]), float(matrix[1, 2])
 
 

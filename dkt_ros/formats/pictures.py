@@ -28,7 +28,7 @@ _NUMBER = re.compile(r"\d+(?:\.\d+)?")
 PNG = b"\x89PNG\r\n\x1a\n"
 JPEG = b"\xff\xd8"
 _JPEG_END, _PNG_END = b"\xff\xd9", b"IEND"
-_SCAN, _WITHOUT_LENGTH = 0xDA, (0x01, *range(0xD0, 0xD8))
+_SCAN = 0xDA
 _PADDING = 4096
 """Some cameras and writers pad files after the closing mark, with zeros by any length."""
 
@@ -141,8 +141,6 @@ def _jpeg_ends(content: bytes) -> bool:
     while at + 4 <= len(content) and content[at] == 0xFF and content[at + 1] != _SCAN:
         if content[at + 1] == 0xFF:  # padding
             at += 1
-        elif content[at + 1] in _WITHOUT_LENGTH:
-            at += 2
         else:
             at += 2 + int.from_bytes(content[at + 2 : at + 4], "big")
     return content.rfind(_JPEG_END, at) >= 0  # from behind: found at once in whole pictures

@@ -7,6 +7,7 @@ how files lie together. Every function raises DktError that names the file.
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 import cv2
@@ -25,16 +26,26 @@ from dkt_ros.wording import counted
 # Others (CMYK) are cv2's to convert.
 _JPEG_COLOURS = {"Gray": "GRAY", "YCbCr": "BGR", "RGB": "BGR"}
 INEXACT = "a JPEG, which keeps no exact numbers, as labels are; store them as PNG"
+_ARRAYS = (".npy", ".npz")
+_WEBP, _WEBP_LOSSLESS = (b"RIFF", b"WEBP"), b"VP8L"
+_JPEG_2000 = (b"\x00\x00\x00\x0cjP  ", b"\xff\x4f\xff\x51")
 Decode = Callable[[bytes], "np.ndarray | None"]
 _BLENDER_TO_CAMERA = np.array([1.0, -1.0, -1.0], np.float32)
 
 
 def read_rgb(path: Path) -> np.ndarray:
-    """(H,W,3) uint8 RGB of a PNG or JPEG; alpha is dropped, EXIF rotation ignored.
+    """(H,W,3) uint8 RGB of a picture or an .npy; alpha is dropped, EXIF rotation ignored.
 
     Grey becomes three equal channels, as of a message.
     """
-    stored = _read_picture(path)
+    suffix = path.suffix.lower()
+    if suffix == ".exr":
+        raise DktError(f"{path}: an EXR holds no 8-bit colours; render or convert it to PNG")
+    if suffix in _ARRAYS:
+        stored = _one_array(path, "rgb")
+        stored = stored[..., 2::-1] if stored.ndim == 3 else stored  # as files have it
+    else:
+        stored = _read_picture(path)
     if stored.dtype == np.uint8 and stored.ndim == 2:
         return np.repeat(stored[..., None], 3, axis=-1)
     return _colours(path, stored)
@@ -42,7 +53,7 @@ def read_rgb(path: Path) -> np.ndarray:
 
 def _colours(path: Path, stored: np.ndarray) -> np.ndarray:
     channels = 1 if stored.ndim == 2 else stored.shape[2]
-    if stored.dtype != np.uint8 or channels not in (3, 4):
+    if stored.dtype != np.uint8 or stored.ndim > 3 or channels not in (3, 4):
         raise DktError(f"{path}: {_described(stored)}, expected an 8-bit colour picture")
     return np.ascontiguousarray(stored[..., 2::-1])
 
@@ -57,7 +68,7 @@ def read_depth(path: Path, metres_per_unit: float = METRES_PER_MILLIMETRE) -> np
     suffix = path.suffix.lower()
     if suffix == ".exr":
         return known_depth(read_exr_depth(path))
-    if suffix in (".npy", ".npz"):
+    if suffix in _ARRAYS:
         return known_depth(_read_numpy(path, metres_per_unit))
     return known_depth(read_depth_png(path, 1.0 / metres_per_unit))
 
@@ -97,8 +108,19 @@ def read_label(path: Path) -> np.ndarray:
 
 
 def read_mask(path: Path) -> np.ndarray:
-    """(H,W) uint8 of MaterialClass of a label, see material_classes."""
-    return material_classes(_exact_label(path))
+    """(H,W) uint8 of MaterialClass of a label, see material_classes.
+
+    Of an .npy or .npz as depth's, integers or booleans; of several arrays the one named mask.
+    """
+    if path.suffix.lower() not in _ARRAYS:
+        return material_classes(_exact_label(path))
+    array = _one_array(path, "mask")
+    if array.ndim != 2 or array.dtype.kind not in "bui":
+        raise DktError(
+            f"{path}: {array.dtype} of shape {array.shape}, expected a mask (H,W), integers or "
+            "booleans"
+        )
+    return material_classes(array)
 
 
 def read_object_mask(path: Path) -> np.ndarray:
@@ -107,11 +129,13 @@ def read_object_mask(path: Path) -> np.ndarray:
 
 
 def _exact_label(path: Path) -> np.ndarray:
-    label = read_label(path)
-    with path.open("rb") as file:
-        if file.read(len(JPEG)) == JPEG:
-            raise DktError(f"{path}: {INEXACT}")
-    return label
+    begin = b""
+    with suppress(OSError), path.open("rb") as file:  # as read_label tells
+        begin = file.read(16)
+    is_webp = (begin[:4], begin[8:12]) == _WEBP and begin[12:] != _WEBP_LOSSLESS
+    if is_webp or begin.startswith((JPEG, *_JPEG_2000)):
+        raise DktError(f"{path}: {INEXACT.replace('JPEG', 'WebP') if is_webp else INEXACT}")
+    return read_label(path)
 
 
 def read_normal_png(path: Path) -> np.ndarray:
@@ -144,18 +168,7 @@ def facing_camera(normal: np.ndarray, camera_matrix: np.ndarray | None) -> np.nd
 
 
 def _read_numpy(path: Path, metres_per_unit: float) -> np.ndarray:
-    with arrays_in(path) as arrays:
-        names = list(arrays)
-        if "depth" not in names and len(names) != 1:
-            raise DktError(
-                f"{path}: holds {', '.join(names) or 'nothing'}; expected one array, or one named "
-                "depth"
-            )
-        array = arrays["depth" if "depth" in names else names[0]]
-    while array.ndim > 2 and array.shape[-1] == 1:
-        array = array[..., 0]
-    while array.ndim > 2 and array.shape[0] == 1:
-        array = array[0]
+    array = _one_array(path, "depth")
     if array.ndim != 2 or not may_be_depth(array.dtype):
         raise DktError(
             f"{path}: {array.dtype} of shape {array.shape}, expected depth (H,W), floats in "
@@ -164,6 +177,23 @@ def _read_numpy(path: Path, metres_per_unit: float) -> np.ndarray:
     if array.dtype.kind == "f":
         return array
     return np.where(has_reading(array), array * metres_per_unit, 0.0)
+
+
+def _one_array(path: Path, meant: str) -> np.ndarray:
+    """The only array of a file, or the one of that name, without dimensions of 1 around it."""
+    with arrays_in(path) as arrays:
+        names = list(arrays)
+        if meant not in names and len(names) != 1:
+            raise DktError(
+                f"{path}: holds {', '.join(names) or 'nothing'}; expected one array, or one named "
+                f"{meant}"
+            )
+        array = arrays[meant if meant in names else names[0]]
+    while array.ndim > 2 and array.shape[-1] == 1:
+        array = array[..., 0]
+    while array.ndim > 2 and array.shape[0] == 1:
+        array = array[0]
+    return array
 
 
 def _read_picture(path: Path, decode: Decode | None = None) -> np.ndarray:

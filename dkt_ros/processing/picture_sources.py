@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from fnmatch import fnmatch
 from functools import partial
 from pathlib import Path
 
@@ -142,24 +143,31 @@ def _usable(found: LabelledFrame | DktError) -> LabelledFrame:
 
 
 def _calibration_file(folder: Path, notes: list[str]) -> Path:
-    """The likeliest; of several cameras' that of colour."""
-    files = [
-        file
-        for pattern in _CAMERA
-        for file in sorted(shown(folder, pattern))
-        if file.suffix.lower() in _CAMERA_FILES
-    ]
-    if not files:
+    """Colour's; another camera's where there is no other, which is noted."""
+    there = [file for file in shown(folder) if file.suffix.lower() in _CAMERA_FILES]
+    others: list[Path] = []
+    for pattern in _CAMERA:
+        found = sorted(file for file in there if fnmatch(file.name.lower(), pattern.lower()))
+        own = [file for file in found if not _is_of_another(file)]
+        if len({file.stem for file in own}) > 1:
+            names = ", ".join(file.name for file in own[:4])
+            raise ProcessingError(
+                Outcome.NO_CAMERA_INFO,
+                f"{folder}: {names} may each be the calibration of the colour camera; name it "
+                "(--intrinsics FILE)",
+            )
+        if own:
+            return own[0]
+        others += found
+    if not others:
         raise ProcessingError(
             Outcome.NO_CAMERA_INFO,
             f"{folder}: no calibration found (looked for {', '.join(_CAMERA)}); {GIVE_CAMERA}",
         )
-    own = next((file for file in files if not _is_of_another(file)), None)
-    if own is None:
-        notes.append(
-            f"the calibration of {files[0].name} is taken for colour's; --intrinsics names another"
-        )
-    return own or files[0]
+    notes.append(
+        f"the calibration of {others[0].name} is taken for colour's; --intrinsics names another"
+    )
+    return others[0]
 
 
 def _is_of_another(file: Path) -> bool:

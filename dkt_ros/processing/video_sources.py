@@ -5,7 +5,7 @@ Knows what may lie beside a video. Knows nothing of folders of pictures as recor
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import replace
 from functools import partial
@@ -21,9 +21,9 @@ from dkt_ros.bags.recording import FRAME_ID, LAST_S, LabelledFrame, labelled, st
 from dkt_ros.errors import DktError
 from dkt_ros.files import shown
 from dkt_ros.formats import videos
-from dkt_ros.formats.intrinsics import stated_depth_unit
+from dkt_ros.formats.intrinsics import checked_intrinsics, stated_depth_unit
 from dkt_ros.formats.numpy_files import arrays_in, mapped_array, may_be_depth
-from dkt_ros.formats.pictures import DEPTHS, PICTURES, begun_late, natural_key, skipping
+from dkt_ros.formats.pictures import DEPTHS, begun_late, natural_key, skipping
 from dkt_ros.formats.pixels import read_depth, read_mask
 from dkt_ros.formats.transphy3d import material_classes
 from dkt_ros.frames import NANOSECONDS_PER_SECOND, Frame
@@ -41,6 +41,8 @@ _METRES = "floats in metres, or integers of 16 bits or more,"
 _LABELS = "integers or booleans,"
 _ARRAYS = ("rgb", "depth", "K", "stamps_ns", "truth", "mask")
 _ARRAY_FILES = (".npy", ".npz")
+_SHORTEST_S = 1e-4
+"""No camera takes pictures in less."""
 
 
 class VideoSource(Source):
@@ -72,7 +74,9 @@ class VideoSource(Source):
                 "calibration are taken as they are stored, not turned"
             )
         self.duration_s = self.total / self._rate_hz
-        for files in _pictures_beside(path, options):
+        for files in _files_by_role(path, options):
+            if len(files) < 2:  # an array
+                continue
             if len(files) != told.frames and (apart := skipping(files, told.frames)):
                 raise ProcessingError(
                     Outcome.NOT_A_RECORDING,
@@ -179,10 +183,16 @@ class ArraySource(Source):
                     Outcome.NOT_A_RECORDING,
                     f"{path}: {name} is {described(array)}, expected {expected} {rgb.shape[:3]}",
                 )
+        self._camera = None if options.has_camera else _camera(path, self._arrays["K"], rgb)
         self.total = len(rgb)
         self.duration_s = self.total / options.rate_hz
         if stamps_ns is not None and self.total:
             self.duration_s = float(np.ptp(stamps_ns.astype(np.int64))) * 1e-9
+            if self.total > 1 and self.duration_s < _SHORTEST_S * (self.total - 1):
+                self.notes.append(
+                    f"stamps_ns say that {self.total} frames take {self.duration_s:g} s: are they "
+                    "nanoseconds?"
+                )
             back = np.flatnonzero(np.diff(stamps_ns.astype(np.int64)) < 0)
             if len(back):
                 self.notes.append(
@@ -207,10 +217,7 @@ class ArraySource(Source):
     def _read(self, index: int, stamp_ns: int) -> LabelledFrame:
         rgb = np.ascontiguousarray(self._arrays["rgb"][index])
         height, width = rgb.shape[:2]
-        if self._options.has_camera:
-            camera = self._options.camera(width, height)
-        else:
-            camera = Intrinsics.from_matrix(self._arrays["K"], width, height)
+        camera = self._camera or self._options.camera(width, height)
         unit_m, arrays = self._unit_m, self._arrays
         depth = _metres(arrays["depth"][index], unit_m)
         truth = _metres(arrays["truth"][index], unit_m) if "truth" in arrays else None
@@ -244,6 +251,19 @@ class _Streams:
         return self._number
 
 
+def _camera(path: Path, matrix: NDArray[Any], rgb: NDArray[np.uint8]) -> Intrinsics:
+    """The camera of pictures rgb (T, H, W, 3), which its matrix has to suit."""
+    height, width = rgb.shape[1:3]
+    try:
+        found = Intrinsics.from_matrix(matrix, width, height)
+        return checked_intrinsics(
+            found.fx, found.fy, found.cx, found.cy, width, height, source=f"{path}: K"
+        )
+    except DktError as error:
+        text = str(error).removeprefix(f"{path}: ")
+        raise ProcessingError(Outcome.NO_CAMERA_INFO, f"{path}: {text}; {GIVE_CAMERA}") from error
+
+
 def _may_be_mask(dtype: np.dtype[Any]) -> bool:
     return dtype.kind in "bui"
 
@@ -251,37 +271,29 @@ def _may_be_mask(dtype: np.dtype[Any]) -> bool:
 def _are_stamps(values: NDArray[Any]) -> bool:
     """Whether ROS has such times, in nanoseconds."""
     return values.dtype.kind in "iuf" and bool(
-        np.all((values >= 0) & (values < LAST_S * NANOSECONDS_PER_SECOND))
+        np.all((values >= 0) & (values < LAST_S * NANOSECONDS_PER_SECOND) & (values % 1 == 0))
     )
 
 
 def files_beside(video: Path, options: SourceOptions) -> list[Path]:
     """Those of a video's depth, true depth and masks, each an array's or pictures."""
-    given = (_depth_given(video, options), options.truth)
-    found = [file for named in given if named is not None for file in _named_files(video, named)]
-    return found + ([] if options.mask is None else _named_files(video, options.mask, PICTURES))
+    return [file for files in _files_by_role(video, options) for file in files]
 
 
-def _pictures_beside(video: Path, options: SourceOptions) -> Iterator[list[Path]]:
-    """Those of depth, true depth and masks that are no array."""
-    for given, suffixes in (
-        (_depth_given(video, options), DEPTHS),
-        (options.truth, DEPTHS),
-        (options.mask, PICTURES),
-    ):
-        files = [] if given is None else _named_files(video, given, suffixes)
-        if len(files) > 1:
-            yield files
+def _files_by_role(video: Path, options: SourceOptions) -> Iterator[list[Path]]:
+    """Those of depth, true depth and masks, as far as they are named."""
+    for given in (_depth_given(video, options), options.truth, options.mask):
+        if given is not None:
+            yield _named_files(video, given)
 
 
-def _named_files(video: Path, given: str, suffixes: Collection[str] = DEPTHS) -> list[Path]:
+def _named_files(video: Path, given: str) -> list[Path]:
     """An array's file, or pictures in natural order; [] where there is none."""
     path = Path(given) if Path(given).exists() else video.parent / given
-    if path.suffix.lower() in _ARRAY_FILES:
+    if path.suffix.lower() in _ARRAY_FILES and "*" not in given:
         return [path]
     pictures = shown(path) if path.is_dir() else shown(video.parent, given)
-    files = [file for file in pictures if file.suffix.lower() in suffixes]
-    return sorted(files, key=natural_key)
+    return sorted((file for file in pictures if file.suffix.lower() in DEPTHS), key=natural_key)
 
 
 def _depth_given(video: Path, options: SourceOptions) -> str | None:
@@ -316,19 +328,18 @@ def _readers(video: Path, given: str, what: str, unit_m: float) -> _Readers:
     """Of pictures in natural order, or of an array (T, H, W), in an .npz called `what`."""
     read: Callable[[Path], NDArray[Any]] = partial(read_depth, metres_per_unit=unit_m)
     take: Callable[[NDArray[Any]], NDArray[Any]] = partial(_metres, unit_m=unit_m)
-    suffixes: Collection[str] = DEPTHS
     pictures, fits, expected = "depth pictures", may_be_depth, _METRES
     if what == "mask":
         read, take = read_mask, material_classes
-        suffixes, pictures, fits, expected = PICTURES, "masks", _may_be_mask, _LABELS
+        pictures, fits, expected = "masks", _may_be_mask, _LABELS
     lacking = Outcome.NO_DEPTH if what == "depth" else Outcome.NOT_A_RECORDING
     try:
-        files = _named_files(video, given, suffixes)
+        files = _named_files(video, given)
     except DktError as error:
         raise ProcessingError(lacking, f"{video}: {error}") from error
     if not files:
         raise ProcessingError(lacking, f"{video}: {given} holds no {pictures}")
-    if files[0].suffix.lower() in _ARRAY_FILES:
+    if len(files) == 1 and files[0].suffix.lower() in _ARRAY_FILES:
         array = _array(video, files[0], what)
         if array is None or array.ndim != 3 or not fits(array.dtype):
             found = "nothing" if array is None else f"{array.dtype} of shape {array.shape}"
@@ -351,9 +362,7 @@ def _array(video: Path, path: Path, what: str) -> NDArray[Any] | None:
 
 
 def _metres(depth: NDArray[Any], unit_m: float) -> NDArray[np.float32]:
-    if depth.dtype == np.uint16:
-        return integer_to_depth(depth, unit_m)
-    return known_depth(depth * unit_m if depth.dtype.kind in "iu" else depth)
+    return known_depth(integer_to_depth(depth, unit_m) if depth.dtype.kind in "iu" else depth)
 
 
 def _arrays(path: Path) -> dict[str, NDArray[Any]]:

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from dkt_ros.bags.reader import BagReader, decoded
 from dkt_ros.errors import DktError
 from dkt_ros.files import shown
+from dkt_ros.formats.pictures import natural_key
 from dkt_ros.formats.pixels import read_depth
 from dkt_ros.messages.fields import stamp_to_ns
 from dkt_ros.messages.images import image_to_depth
@@ -32,7 +33,7 @@ def written_depth(folder: Path) -> Iterator[tuple[int, NDArray[np.float32]]]:
                 yield stamp_to_ns(value.header.stamp), image_to_depth(value)
         return
     for kind in _EXACT_FIRST:
-        files = sorted(shown(folder / kind, "*_*.*"))
+        files = sorted(shown(folder / kind, "*_*.*"), key=natural_key)
         for file in files:
             yield int(file.stem.partition("_")[2]), read_depth(file)
         if files:

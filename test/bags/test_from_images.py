@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -13,9 +14,10 @@ import pytest
 from fixtures.recorded_frames import known
 
 from dkt_ros.bags.from_images import ImageFolder, read_frames
-from dkt_ros.bags.reader import BagReader
+from dkt_ros.bags.reader import BagReader, decoded
 from dkt_ros.cli import main
 from dkt_ros.errors import DktError
+from dkt_ros.messages.pixels import depth_of
 
 PINHOLE = (10.0, 10.0, 3.0, 2.0)
 
@@ -31,6 +33,13 @@ def folder(tmp_path: Path) -> Path:
         )
         cv2.imwrite(str(tmp_path / f"{index:04d}-mask.png"), np.full((4, 6), 255, np.uint8))
     return tmp_path
+
+
+@pytest.fixture
+def dkt(monkeypatch: pytest.MonkeyPatch) -> Callable[[Sequence[str]], int]:
+    """The `dkt` command with this room alone: the others have tests of their own."""
+    monkeypatch.setattr("dkt_ros.cli._COMMANDS", ("dkt_ros.bags.commands",))
+    return main
 
 
 def test_folders_pair_by_name_whatever_the_suffix(folder: Path) -> None:
@@ -129,6 +138,80 @@ def test_videos_below_scenes_take_their_scenes_intrinsics(tmp_path: Path) -> Non
     assert [f.frame.intrinsics.fx for f in frames] == [10, 10, 11, 11]
 
 
+def test_each_scenes_calibration_tells_the_unit_of_its_depth(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], dkt: Callable[[Sequence[str]], int]
+) -> None:
+    """As in BOP's data sets, and for each picture of one scene."""
+    for scene, scales in (("1", (1.0, 1.0)), ("2", (0.1, 0.1)), ("3", (1.0, 0.1))):
+        for role, picture in (
+            ("rgb", np.full((4, 6, 3), 100, np.uint8)),
+            ("depth", np.full((4, 6), 8000, np.uint16)),
+        ):
+            (tmp_path / scene / role).mkdir(parents=True)
+            for index in range(2):
+                cv2.imwrite(str(tmp_path / scene / role / f"{index:06}.png"), picture)
+        cameras = {
+            str(index): {"cam_K": [10, 0, 3, 0, 10, 2, 0, 0, 1], "depth_scale": scale}
+            for index, scale in enumerate(scales)
+        }
+        (tmp_path / scene / "scene_camera.json").write_text(json.dumps(cameras))
+    source = ImageFolder(tmp_path, "*/scene_camera.json", color="*/rgb/*", depth="*/depth/*")
+    remarks: list[str] = []
+    frames = list(read_frames(source, remarks))
+    depths = [known(f.frame.raw_depth)[0, 0] for f in frames]
+    assert depths == pytest.approx([8, 8, 0.8, 0.8, 8, 0.8])
+    assert len(remarks) == 1
+    assert remarks[0].endswith(f"taken for 0.0001 m; {tmp_path}/2/scene_camera.json says 0.0001")
+    given = replace(source, override_unit=True)
+    assert {known(f.frame.raw_depth)[0, 0] for f in read_frames(given)} == {8.0}
+    command = ["bag", "from-images", str(tmp_path), "--intrinsics", "*/scene_camera.json"]
+    command += ["--color", "*/rgb/*", "--depth", "*/depth/*", "--output", str(tmp_path / "bag")]
+    assert dkt(command) == 0
+    assert "steps of 0.1 mm are rounded" in capsys.readouterr().err
+    command[-1:] = [str(tmp_path / "given"), "--depth-scale", "0.001"]
+    assert dkt(command) == 0
+    assert "rounded" not in capsys.readouterr().err
+    with BagReader(tmp_path / "given") as bag:
+        topic = "/camera/camera/aligned_depth_to_color/image_raw/compressedDepth"
+        depths = [depth_of(decoded(message)) for message in bag.messages([topic])]
+    assert {float(depth[0, 0]) for depth in depths} == {8.0}
+
+
+@pytest.mark.parametrize(
+    ("color", "depth", "expected"),
+    [
+        ("**/rgb/*", "**/depth/*", [1, 2, 3]),
+        ("**/rgb/*.png", "**/depth/???.png", [1, 2, 3]),
+        ("a/rgb/???.png", "a/depth/*", [1]),
+        ("?/rgb/*", "?/depth/*", [1, 2]),
+        ("[!b]/rgb/*", "[!b]/depth/*", [1]),
+        ("[bc]/rgb/00[0-9].*", "[bc]/depth/00[0-9].*", [2]),
+        ("c/**/rgb/*", "c/**/depth/*", [3]),
+    ],
+)
+def test_patterns_are_those_of_the_shell(
+    tmp_path: Path, color: str, depth: str, expected: list[int]
+) -> None:
+    for number, scene in enumerate(("a", "b", "c/d"), 1):
+        for role in ("rgb", "depth"):
+            (tmp_path / scene / role).mkdir(parents=True)
+            picture = np.full((4, 6, 3), 9, np.uint8)
+            if role == "depth":
+                picture = np.full((4, 6), 1000 * number, np.uint16)
+            cv2.imwrite(str(tmp_path / scene / role / f"00{number}.png"), picture)
+    frames = read_frames(ImageFolder(tmp_path, PINHOLE, color=color, depth=depth))
+    assert [known(f.frame.raw_depth)[0, 0] for f in frames] == expected
+
+
+def test_a_link_to_nothing_is_a_picture_that_cannot_be_read(folder: Path) -> None:
+    """As in a data set whose files lie on a drive that is away."""
+    (folder / "color/0003.jpg").symlink_to("/away/0003.jpg")
+    (folder / "depth/0003.png").symlink_to("/away/0003.png")
+    (folder / "color/more.jpg").mkdir()
+    with pytest.raises(DktError, match=r"color/0003\.jpg: cannot be read \(No such file"):
+        list(read_frames(ImageFolder(folder, PINHOLE)))
+
+
 @pytest.mark.parametrize("unit", ["{:.6f}", "{:.0f}000000"])
 def test_stamps_pair_with_the_nearest(tmp_path: Path, unit: str) -> None:
     for name in ("rgb", "depth"):
@@ -200,13 +283,14 @@ def test_one_calibration_for_two_sizes_is_told(folder: Path) -> None:
     assert len(list(read_frames(ImageFolder(folder, PINHOLE), remarks))) == 3
     assert len(remarks) == 1
     assert remarks[0].startswith("1 of 3 pictures are not 6x4 as those before, the first is 0002.")
-
-
-@pytest.fixture
-def dkt(monkeypatch: pytest.MonkeyPatch) -> Callable[[Sequence[str]], int]:
-    """The `dkt` command with this room alone: the others have tests of their own."""
-    monkeypatch.setattr("dkt_ros.cli._COMMANDS", ("dkt_ros.bags.commands",))
-    return main
+    (folder / "cameras.yaml").write_text(
+        "narrow: {width: 6, height: 4, fx: 10, fy: 10, cx: 3, cy: 2}\n"
+        "wide: {width: 12, height: 8, fx: 20, fy: 20, cx: 6, cy: 4}\n"
+    )
+    remarks.clear()
+    found = read_frames(ImageFolder(folder, folder / "cameras.yaml"), remarks)
+    assert [one.frame.intrinsics.fx for one in found] == [10, 20, 10]
+    assert remarks == []
 
 
 def test_the_command_line_makes_and_lists_a_bag(
@@ -226,6 +310,34 @@ def test_the_command_line_makes_and_lists_a_bag(
         assert "/truth/mask/compressed" in reader.topics
     assert dkt(command) == 2
     assert "exists already" in capsys.readouterr().err
+
+
+def test_every_flag_reaches_the_bag(folder: Path, dkt: Callable[[Sequence[str]], int]) -> None:
+    command = ["bag", "from-images", str(folder), "--pinhole", "10", "10", "3", "2", "--output"]
+    flags = ["--rate", "4", "--repeat", "2", "--gap", "5", "--start-time", "100"]
+    flags += ["--frame-id", "cam", "--storage", "sqlite3", "--color-encoding", "raw"]
+    assert dkt([*command, str(folder / "a"), *flags]) == 0
+    assert list((folder / "a").glob("*.db3"))
+    with BagReader(folder / "a") as bag:
+        colors = [decoded(m) for m in bag.messages(["/camera/camera/color/image_raw"])]
+    stamps = [one.header.stamp.sec + one.header.stamp.nanosec * 1e-9 for one in colors]
+    assert stamps == pytest.approx([100, 100.25, 105.5, 105.75, 111, 111.25])
+    assert {(one.header.frame_id, one.encoding) for one in colors} == {("cam", "rgb8")}
+
+    noise = np.random.default_rng(0).integers(0, 256, (60, 90, 3), np.uint8)
+    cv2.imwrite(str(folder / "color/0001.jpg"), noise)
+    cv2.imwrite(str(folder / "depth/0001.png"), np.full((60, 90), 700, np.uint16))
+    sizes = []
+    for name, *words in (
+        ("whole", "--depth-encoding", "16UC1", "--no-compress"),
+        ("packed", "--depth-encoding", "16UC1"),
+        ("coarse", "--depth-encoding", "16UC1", "--jpeg-quality", "5"),
+    ):
+        only = ["--color", "color/0001.jpg", "--depth", "depth/0001.png", *words]
+        assert dkt([*command, str(folder / name), *only]) == 0
+        sizes.append(sum(file.stat().st_size for file in (folder / name).iterdir()))
+    assert sizes[0] > sizes[1] + 8000  # of 10 800 bytes of depth
+    assert sizes[1] > sizes[2] + 3000
 
 
 def test_rounded_depth_steps_and_impossible_intrinsics_are_said(

@@ -9,6 +9,7 @@ import pytest
 from fixtures.recorded_frames import known
 
 from dkt_ros.bags.from_sequence import read_frames
+from dkt_ros.bags.reader import BagReader, decoded
 from dkt_ros.bags.recording import RecordingOptions, record
 from dkt_ros.cli import main
 from dkt_ros.errors import DktError
@@ -55,6 +56,22 @@ def test_a_part_can_be_taken(sequence: Path, tmp_path: Path) -> None:
     assert record(frames, tmp_path / "bag", RecordingOptions()) == 3
     with pytest.raises(DktError, match="none of its 6 frames"):
         list(read_frames(sequence, frames=slice(9, 12)))
+
+
+def test_every_flag_reaches_the_bag(sequence: Path, tmp_path: Path) -> None:
+    command = ["bag", "from-sequence", str(sequence), "--output", str(tmp_path / "bag")]
+    flags = ["--first", "2", "--count", "3", "--rate", "20", "--start-time", "5"]
+    assert main([*command, *flags, "--frame-id", "cam", "--color-encoding", "raw"]) == 0
+    with BagReader(tmp_path / "bag") as bag:
+        found = [decoded(m) for m in bag.messages(["/camera/camera/color/image_raw"])]
+        assert bag.topics["/truth/mask"].count == 3
+    stamps = [one.header.stamp.sec + one.header.stamp.nanosec * 1e-9 for one in found]
+    assert stamps == pytest.approx([5.0, 5.05, 5.1])
+    assert [(one.header.frame_id, int(one.data[0])) for one in found] == [
+        ("cam", 60),
+        ("cam", 90),
+        ("cam", 120),
+    ]
 
 
 @pytest.mark.parametrize("words", [["--first", "-1"], ["--count", "-1"], ["--count", "0"]])

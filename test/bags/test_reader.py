@@ -299,6 +299,20 @@ def test_other_serializations_cost_their_topic_alone(tmp_path: Path, storage: st
         assert len(list(reader.messages())) == 3
 
 
+def test_a_listing_says_what_cannot_be_read(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    bag = with_odd_topic(
+        tmp_path / "bag", "mcap", msgtype="a/msg/B", msgdef="", serialization_format="json"
+    )
+    file = storage_file(bag)
+    file.write_bytes(file.read_bytes()[:-40])
+    assert main(["bag", "info", str(file)]) == 0
+    listed = capsys.readouterr().out
+    assert re.search(r"^  /odd  a/msg/B .*cannot be read: .*serialized as 'json'", listed, re.M)
+    assert "\n  note: bag.mcap: its index is damaged, or missing" in listed
+
+
 @pytest.mark.parametrize("storage", STORAGES)
 def test_a_topic_is_what_was_written_to_it(tmp_path: Path, storage: str) -> None:
     plugin = StoragePlugin[storage.upper()]

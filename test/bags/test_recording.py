@@ -53,6 +53,8 @@ def test_raw_encodings_survive_every_storage(
     assert record(frames, tmp_path / "bag", options) == len(frames)
     messages = read_all(tmp_path / "bag")
     assert set(messages) == {COLOR, DEPTH, INFO, TRUTH, MASK}
+    with BagReader(tmp_path / "bag") as bag:  # who meets the picture knows its camera
+        assert [message.topic for message in bag.messages()][:2] == [INFO, COLOR]
     for index, labelled in enumerate(frames):
         frame = labelled.frame
         color, depth, info, truth, mask = (

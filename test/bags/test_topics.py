@@ -12,6 +12,7 @@ from dkt_ros.bags.reader import BagReader, BagTopic
 from dkt_ros.bags.recording import LabelledFrame
 from dkt_ros.bags.topics import (
     CameraTopics,
+    Look,
     NoTopicError,
     base_topic,
     camera_topics,
@@ -238,6 +239,47 @@ CAMERAS = {
         ["/camera2/color/camera_info", "/camera3/color/camera_info"],
         ("/camera2/color/image_raw", None, "/camera2/color/camera_info"),
     ),
+    "two cameras, one with depth": (
+        ["/cam_a/rgb/image_raw", "/cam_b/rgb/image_raw", "/cam_b/depth/image_raw"],
+        ["/cam_a/rgb/camera_info", "/cam_b/rgb/camera_info"],
+        ("/cam_b/rgb/image_raw", "/cam_b/depth/image_raw", "/cam_b/rgb/camera_info"),
+    ),
+    "a stereo pair beside colour": (
+        ["/cam/left/image", "/cam/main/image", "/cam/right/image", "/cam/depth/image"],
+        ["/cam/left/camera_info", "/cam/main/camera_info", "/cam/right/camera_info"],
+        ("/cam/main/image", "/cam/depth/image", "/cam/main/camera_info"),
+    ),
+    "registered depth farther away": (
+        ["/robot/cam/color", "/robot/cam/depth", "/robot/aligned_depth_to_color/image"],
+        ["/robot/cam/camera_info"],
+        ("/robot/cam/color", "/robot/aligned_depth_to_color/image", "/robot/cam/camera_info"),
+    ),
+    "depth in both forms": (
+        ["/cam/rgb/image_raw", "/cam/depth/image/compressedDepth", "/cam/depth/image_raw"],
+        ["/cam/rgb/camera_info"],
+        ("/cam/rgb/image_raw", "/cam/depth/image_raw", "/cam/rgb/camera_info"),
+    ),
+    "intrinsics beside colour and below": (
+        ["/cam/rgb/image"],
+        ["/cam/rgb/camera_info", "/cam/rgb/aux/camera_info"],
+        ("/cam/rgb/image", None, "/cam/rgb/camera_info"),
+    ),
+    "intrinsics of depth, and of it is not said what": (
+        ["/cam/image"],
+        ["/cam/depth/camera_info", "/cam/lens/camera_info"],
+        ("/cam/image", None, "/cam/lens/camera_info"),
+    ),
+    "intrinsics of another name alone": (["/a/image"], ["/b/info"], ("/a/image", None, "/b/info")),
+    "what the node made of it": (
+        ["/image", "/dkt/depth"],
+        ["/dkt/camera_info", "/lens/camera_info"],
+        ("/image", None, "/lens/camera_info"),
+    ),
+    "depth registered to another camera": (
+        ["/cam/rgb/image", "/cam/depth_to_left/image"],
+        ["/cam/rgb/camera_info"],
+        ("/cam/rgb/image", None, "/cam/rgb/camera_info"),
+    ),
     "spot: stream before camera": (
         [
             *("/camera/frontright/image", "/depth_registered/frontleft/image"),
@@ -308,7 +350,8 @@ CAMERAS = {
 @pytest.mark.parametrize("name", CAMERAS)
 def test_the_topics_of_one_camera_are_chosen(name: str) -> None:
     images, infos, expected = CAMERAS[name]
-    types = {name: COMPRESSED if name.endswith("/compressed") else IMAGE for name in images}
+    forms = ("/compressed", "/compressedDepth")
+    types = {name: COMPRESSED if name.endswith(forms) else IMAGE for name in images}
     found = discover_topics(topics(**types, **dict.fromkeys(infos, INFO)))
     assert (found.color, found.depth, found.camera_info) == expected
 
@@ -316,6 +359,21 @@ def test_the_topics_of_one_camera_are_chosen(name: str) -> None:
 def test_intrinsics_of_other_cameras_are_not_taken() -> None:
     bag = topics(**{"/a/color/image_raw": IMAGE, "/b/camera_info": INFO, "/c/camera_info": INFO})
     with pytest.raises(DktError, match="that belongs to /a/color/image_raw"):
+        discover_topics(bag)
+
+
+def test_intrinsics_are_those_that_fit_the_picture() -> None:
+    infos = ("/cam/a/camera_info", "/cam/b/camera_info")
+    bag = topics(**{"/cam/image": IMAGE}, **dict.fromkeys(infos, INFO))
+    for fitting, other in (infos, infos[::-1]):
+        for look in (Look("eye", (1280, 720)), Look("ear", (640, 480))):
+            looks = dict.fromkeys(("/cam/image", fitting), Look("eye", (640, 480)))
+            assert discover_topics(bag, looks={**looks, other: look}).camera_info == fitting
+
+
+def test_depth_that_a_driver_calls_stereo_is_no_colour() -> None:
+    bag = topics(**{"/oak/stereo/image_raw": IMAGE, "/oak/stereo/camera_info": INFO})
+    with pytest.raises(DktError, match="no colour image found among /oak/stereo"):
         discover_topics(bag)
 
 

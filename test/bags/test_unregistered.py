@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -199,10 +200,18 @@ def sdk_text_bag(path: Path, unit_m: float = 0.001, tf: bool = True, frames: int
     return next(path.glob("*.db3"))
 
 
-def tf_bag(path: Path, frames: int = 3, tf: bool = True, frame: str = "camera_{}") -> Path:
+def tf_bag(
+    path: Path,
+    frames: int = 3,
+    tf: bool = True,
+    frame: str = "camera_{}",
+    link: str = "{}",
+    lenses: Sequence[str] = ("color", "depth"),
+) -> Path:
     """As `ros2 bag record -a` beside a driver that registers nothing.
 
-    frame: of images, with {} for depth's and colour's own part. An arm moves both cameras: /tf.
+    frame: of images, with {} for depth's and colour's own part; link: of tf, the same of the name.
+    An arm moves both cameras: /tf. lenses: of which there is a camera_info.
     """
     bag, name = Bag(ros1=False), "/camera/camera"
     color_frame, depth_frame = (
@@ -221,10 +230,9 @@ def tf_bag(path: Path, frames: int = 3, tf: bool = True, frame: str = "camera_{}
                 for kind, motion in zip(("depth", "color"), motions(), strict=True)
             ]
             writer.write("/tf", bag.make("tf2_msgs/msg/TFMessage", transforms=hands), 1)
-            message = bag.make(
-                "tf2_msgs/msg/TFMessage", transforms=[stamped(bag, *x) for x in links]
-            )
-            writer.write("/tf_static", message, 1)
+            for parent, child, matrix in links:  # as several nodes tell them
+                one = stamped(bag, link.format(parent), link.format(child), matrix)
+                writer.write("/tf_static", bag.make("tf2_msgs/msg/TFMessage", transforms=[one]), 1)
         for index in range(frames):
             stamp = 1_700_000_000 * 10**9 + index * 33_000_000
             for topic, message in (
@@ -239,16 +247,24 @@ def tf_bag(path: Path, frames: int = 3, tf: bool = True, frame: str = "camera_{}
                     bag.image(raw_depth(), "32FC1", stamp, depth_frame),
                 ),
             ):
-                writer.write(f"{name}/{topic}", message, stamp)
+                if not topic.endswith("info") or topic.partition("/")[0] in lenses:
+                    writer.write(f"{name}/{topic}", message, stamp)
+            if "depth" in lenses:  # a farther one, of the same frame
+                other = bag.info(replace(DEPTH, fx=50.0), "plumb_bob", depth_frame)
+                writer.write("/depth/camera_info", other, stamp)
     return path
 
 
-def extrinsics_bag(path: Path) -> Path:
-    """The same as realsense-ros tells it by itself: rotation, columns first, and way."""
-    tf_bag(path, tf=False)
+def extrinsics_bag(path: Path, tf: bool = False) -> Path:
+    """The same as realsense-ros tells it by itself: rotation, columns first, and way.
+
+    tf: where another calibration is, which holds.
+    """
+    tf_bag(path, tf=tf)
+    own = motions()[1] if tf else pose()
     beside = path.with_name("beside")
     with Rosbag2Writer(beside, version=9, storage_plugin=StoragePlugin.MCAP) as writer:
-        for camera, told in (("above", motions()[1]), ("camera", pose()), ("wrist", motions()[0])):
+        for camera, told in (("above", motions()[1]), ("camera", own), ("wrist", motions()[0])):
             topic = writer.add_connection(
                 f"/camera/{camera}/extrinsics/depth_to_color",
                 "realsense2_camera_msgs/msg/Extrinsics",
@@ -290,7 +306,23 @@ def slashed_bag(path: Path) -> Path:
     return tf_bag(path, frame="/camera_{}")
 
 
-@pytest.mark.parametrize("made", [sdk_bag, sdk_text_bag, tf_bag, slashed_bag, extrinsics_bag])
+def bag_of_old_tf(path: Path) -> Path:
+    """The other way around."""
+    return tf_bag(path, link="/{}")
+
+
+def calibrated_bag(path: Path) -> Path:
+    """A driver's own extrinsics, and in tf those of whoever calibrated it anew."""
+    return extrinsics_bag(path, tf=True)
+
+
+@pytest.mark.parametrize(
+    "made",
+    [
+        *(sdk_bag, sdk_text_bag, tf_bag, slashed_bag, bag_of_old_tf, extrinsics_bag),
+        calibrated_bag,
+    ],
+)
 def test_depth_is_registered_by_what_the_bag_tells(
     tmp_path: Path, made: Callable[[Path], Path]
 ) -> None:
@@ -370,6 +402,51 @@ def test_how_a_command_is_told_of_rectified_images_is_said_of_depth_apart_too(
     monkeypatch.setattr(Bag, "info", without_k)
     with pytest.raises(ProcessingError, match=r"K\[0\]=0, .* If these are, add --rectified\."):
         BagSource(tf_bag(tmp_path / "a.bag"), "a", SourceOptions())
+
+
+def test_rectified_colour_has_another_camera(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    make, rectified = Bag.info, replace(COLOR, fx=140.0, fy=141.0, cx=70.0)
+
+    def with_p(bag: Bag, camera: Intrinsics, *words: str) -> Any:
+        info = make(bag, camera, *words)
+        if camera is COLOR:
+            info.p[:] = np.insert(rectified.matrix, 3, 0.0, axis=1).ravel()
+        return info
+
+    monkeypatch.setattr(Bag, "info", with_p)
+    for given, camera in ((False, COLOR), (True, rectified)):
+        _, found = shots(tf_bag(tmp_path / f"{given}.bag"), rectified=given)
+        assert found[0].frame.intrinsics == camera
+        expected = DepthRegistration(Lens(DEPTH), Lens(camera), pose()).apply(raw_depth())
+        assert found[0].frame.raw_depth is not None
+        np.testing.assert_allclose(found[0].frame.raw_depth, expected, atol=1e-4)
+
+
+def test_depth_s_lens_is_known_by_its_folder_too(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of a driver that does not say in which frame."""
+    make = Bag.info
+    monkeypatch.setattr(
+        Bag, "info", lambda bag, camera, *words: make(bag, camera, *words[: 1 + (camera is COLOR)])
+    )
+    _, found = shots(tf_bag(tmp_path / "a.bag"))
+    expected = DepthRegistration(Lens(DEPTH), Lens(COLOR), pose()).apply(raw_depth())
+    assert found[0].frame.raw_depth is not None
+    np.testing.assert_allclose(found[0].frame.raw_depth, expected, atol=1e-4)
+
+
+@pytest.mark.parametrize("size", [COLOR, DEPTH])
+def test_colour_s_calibration_is_not_taken_for_depth_s(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, size: Intrinsics
+) -> None:
+    """Where depth's was not recorded; of pictures of one size nothing else would tell."""
+    monkeypatch.setitem(globals(), "COLOR", size)
+    with pytest.raises(ProcessingError, match="no CameraInfo of its camera tells its lens") as it:
+        BagSource(tf_bag(tmp_path / "a.bag", lenses=["color"]), "a", SourceOptions())
+    assert it.value.outcome is Outcome.NO_DEPTH
 
 
 def test_a_given_calibration_is_of_colour(tmp_path: Path) -> None:

@@ -101,8 +101,9 @@ def test_colour_and_depth_lie_in_folders_of_their_own(tmp_path: Path) -> None:
     for role in ("color", "depth", "scene10", "scene9"):
         (tmp_path / role).mkdir()
     for n, picture in enumerate(clip):
-        write_image(tmp_path / "color" / f"{n}.png", picture)
-        cv2.imwrite(str(tmp_path / "depth" / f"{n}.png"), np.full((32, 48), 500 + n, np.uint16))
+        write_image(tmp_path / "color" / f"{9 + n}.png", picture)
+        depth_file = tmp_path / "depth" / f"{9 + n}.png"
+        cv2.imwrite(str(depth_file), np.full((32, 48), 500 + n, np.uint16))
     np.testing.assert_array_equal(read_clip(tmp_path, "color/*"), clip)
     for scene, picture in zip(("scene9", "scene10"), clip, strict=True):
         write_image(tmp_path / scene / "rgb.png", picture)
@@ -198,15 +199,33 @@ def test_raw_depth_of_a_folder_is_millimetres_or_metres(tmp_path: Path) -> None:
 def test_raw_depth_of_arrays_has_either_name_and_unit(tmp_path: Path, name: str) -> None:
     path, rgb = tmp_path / "clip.npz", frames(2)
     metres = np.full(rgb.shape[:3], 0.5, np.float32)
-    metres[0, 0] = np.nan
-    for depth in (metres, np.nan_to_num(1000 * metres).astype(np.uint16)):
-        np.savez(path, rgb=rgb, **{name: depth})
+    metres[0, 0], metres[1, 0] = np.nan, 20.0
+    millimetres = np.nan_to_num(1000 * metres).astype(np.uint16)
+    millimetres[0, 0, 1:] = 65535
+    otherwise = np.nan_to_num(metres)
+    otherwise[0, 0, 1:3] = np.inf, -1.0
+    for depth in (metres, otherwise, millimetres):
+        np.savez(path, rgb=rgb, **{"depth": 2 * metres, name: depth})
         found = read_raw_depth(path, None, rgb)
         assert found is not None
         np.testing.assert_allclose(found, metres)
     np.savez(path, rgb=rgb, **{name: np.full(rgb.shape[:3], 128, np.uint8)})
     with pytest.raises(DktError, match=r"raw depth is uint8 .* or millimetres as integers of 16"):
         read_raw_depth(path, None, rgb)
+
+
+def test_raw_depth_of_another_size_is_refused(tmp_path: Path) -> None:
+    rgb = frames(2)
+    for n in range(2):
+        cv2.imwrite(str(tmp_path / f"{n}_depth.png"), np.full((16, 24), 500, np.uint16))
+    with pytest.raises(DktError, match=r"0_depth\.png is 16x24, the colour images are 32x48: raw"):
+        read_raw_depth(tmp_path, "*_depth.png", rgb)
+    for shape in ((2, 16, 24), (1, 32, 48)):
+        np.savez(tmp_path / "clip.npz", rgb=rgb, depth=np.ones(shape, np.float32))
+        with pytest.raises(
+            DktError, match=r"raw depth is float32 .*one picture for each of colour"
+        ):
+            read_raw_depth(tmp_path / "clip.npz", None, rgb)
 
 
 def test_depth_that_would_go_to_another_picture_is_refused(tmp_path: Path) -> None:

@@ -53,6 +53,17 @@ def test_the_mask_keeps_classes_and_takes_white_for_transparent(tmp_path: Path) 
     np.testing.assert_array_equal(read_mask(tmp_path / "m.png"), [[0, 1, 2, 1]])
 
 
+def test_a_mask_may_be_an_array(tmp_path: Path) -> None:
+    mask = np.array([[0, 1, 2, 255]], np.uint8)
+    np.save(tmp_path / "m.npy", mask)
+    np.testing.assert_array_equal(read_mask(tmp_path / "m.npy"), [[0, 1, 2, 1]])
+    np.savez(tmp_path / "m.npz", mask=mask[None] > 0, score=np.ones(3))
+    np.testing.assert_array_equal(read_mask(tmp_path / "m.npz"), [[0, 1, 1, 1]])
+    np.save(tmp_path / "m.npy", mask / 255)
+    with pytest.raises(DktError, match=r"m\.npy: float64 .*, expected a mask .H,W., integers or b"):
+        read_mask(tmp_path / "m.npy")
+
+
 def test_a_mask_of_a_labelling_tool_is_its_numbers(tmp_path: Path) -> None:
     """Not its colours; what such a tool leaves out is nothing."""
     picture = pytest.importorskip("PIL.Image").fromarray(

@@ -98,6 +98,7 @@ _GREY = dict.fromkeys("RGB", _PLANE)
         {"R": _PLANE, "G": _PLANE * 1.004, "B": _PLANE},
         {"V": _PLANE},
         {**_COLOURS, "Z": _PLANE},
+        {"Y": _PLANE + 1, "Z": _PLANE},
         {**_COLOURS, "Depth.V": _PLANE},
         {"ViewLayer.Combined.R": _PLANE + 1, "ViewLayer.Depth.Z": _PLANE},
         {"ViewLayer.Normal.Z": _PLANE + 1, "z.R": _PLANE, "z.G": _PLANE, "z.B": _PLANE},
@@ -110,10 +111,17 @@ def test_depth_is_found_in_its_layer(tmp_path: Path, channels: dict[str, np.ndar
     np.testing.assert_array_equal(read_exr_depth(tmp_path / "a.exr"), _PLANE)
 
 
+def test_depth_kept_as_grey_may_have_holes(tmp_path: Path) -> None:
+    holes = np.where(_PLANE > 0.5, _PLANE, np.nan)
+    write_exr(tmp_path / "a.exr", {name: holes.copy() for name in "RGB"})
+    np.testing.assert_array_equal(read_exr_depth(tmp_path / "a.exr"), holes)
+
+
 @pytest.mark.parametrize(
     ("channels", "says"),
     [
         (_COLOURS, "is a picture in colours, expected depth"),
+        (dict.fromkeys(("Y", "RY", "BY"), _PLANE), "is a picture in colours, expected depth"),
         ({"Normal.X": _PLANE, "Normal.Z": _PLANE}, "has channels Normal.X, Normal.Z, expected one"),
         ({"a.Depth.Z": _PLANE, "b.Depth.Z": _PLANE}, "several layers of depth, a.Depth.Z, b.Depth"),
     ],

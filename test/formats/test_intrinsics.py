@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import numpy as np
 import pytest
+import yaml
 
 from dkt_ros.errors import DktError
 from dkt_ros.formats.intrinsics import (
@@ -108,7 +110,7 @@ XML = """<?xml version="1.0"?>
 </opencv_storage>
 """
 CONF = """[LEFT_CAM_VGA]
-fx=10
+fx=10 # pixels
 fy=11
 cx=3
 cy=2
@@ -141,6 +143,7 @@ FORMS = {
     "ros.yaml": "image_width: 6\nimage_height: 4\ncamera_name: c\ncamera_matrix:\n  rows: 3\n"
     "  cols: 3\n  data: [10, 0, 3, 0, 11, 2, 0, 0, 1]\nprojection_matrix:\n  rows: 3\n  cols: 4\n"
     "  data: [9, 0, 3, 0, 0, 9, 2, 0, 0, 0, 1, 0]\n",
+    "latin.yaml": "# f\xfcr die Kamera\nfx: 10\nfy: 11\ncx: 3\ncy: 2\n",
     "flat.yaml": "K: [10, 0, 3, 0, 11, 2, 0, 0, 1]\n",
     "nested.yaml": "K: [[10, 0, 3], [0, 11, 2], [0, 0, 1]]\n",
     "echo.yaml": ECHO,
@@ -171,10 +174,12 @@ FORMS = {
 @pytest.mark.parametrize("windows", [False, True])
 @pytest.mark.parametrize("name", FORMS)
 def test_every_form_is_read(tmp_path: Path, name: str, windows: bool) -> None:
-    (tmp_path / name).write_text(FORMS[name])
+    (tmp_path / name).write_text(FORMS[name], "latin-1")
     if windows:  # as its editors save it
         text = FORMS[name].replace("\n", "\r\n")
         (tmp_path / name).write_bytes(b"\xef\xbb\xbf" + text.encode())
+    elif name.startswith("rs_enumerate"):  # into a file, by Windows' shell
+        (tmp_path / name).write_text(FORMS[name], "utf-16")
     found = read_intrinsics(tmp_path / name, 6, 4)
     assert (found.fx, found.fy, found.cx, found.cy) == (10, 11, 3, 2)
     assert (found.width, found.height) == (6, 4)
@@ -187,6 +192,8 @@ def test_a_numpy_matrix_is_read(tmp_path: Path) -> None:
 
 def test_the_size_may_come_from_the_file(tmp_path: Path) -> None:
     (tmp_path / "c.yaml").write_text(FORMS["sized.yaml"])
+    assert read_intrinsics(tmp_path / "c.yaml").width == 6
+    (tmp_path / "c.yaml").write_text("width: 0\nheight: 0\n" + FORMS["sized.yaml"])
     assert read_intrinsics(tmp_path / "c.yaml").width == 6
     (tmp_path / "c.yaml").write_text(FORMS["plain.yaml"])
     with pytest.raises(DktError, match="does not tell the pictures' size"):
@@ -201,12 +208,14 @@ def test_the_size_may_come_from_the_file(tmp_path: Path) -> None:
         ("fx: a\nfy: 1\ncx: 1\ncy: 1\n", "no usable intrinsics .*'a'"),
         ("10 0 nan\n0 11 2\n0 0 1\n", "cx=nan"),
         ("10 -Inf 3 2\n", "fy=-inf"),
+        ("# mine\nfx = 10\nfy = 11\nFX = 20\ncx = 3\ncy = 2\n", "it names several cameras"),
         ("# mine\nfx = nan\nfy = 11\ncx = 3\ncy = 2\n", "fx=nan"),
         ("K: [10, 0, 3, 0, .Nan, 2, 0, 0, 1]\n", "k is .*'.Nan'"),
         ("fx: 1\nfy: 1\ncx: '1,5'\ncy: 1\n", "cx is '1,5', no number"),
         ('{"width": 6, "height": Infinity, "fx": 1, "fy": 1, "cx": 1, "cy": 1}', "6 and inf"),
         ("fx fy cx cy\n10 11 3 2\n", "neither numbers nor JSON nor YAML"),
         ("K: [1, 2]\n", "found 2 numbers"),
+        ("525.0 525.0 3 2 0.26 -0.95 0 0 0\n", "ends in .*, a camera's matrix in 0, 0, 1"),
         ("- 1\n", "found 1 numbers"),
         ("", "no intrinsics found"),
         ("a: [", "neither numbers nor JSON nor YAML"),
@@ -242,8 +251,13 @@ def test_a_damaged_numpy_file_and_unknown_numbers_are_named(tmp_path: Path) -> N
 def test_impossible_numbers_are_refused() -> None:
     with pytest.raises(DktError, match=r"focal lengths 0\.8 and 0\.9 do not suit"):
         checked_intrinsics(0.8, 0.9, 0.5, 0.5, 1280, 720, source="--pinhole")
+    with pytest.raises(DktError, match=r"focal lengths 900 and 9 do not suit"):
+        checked_intrinsics(900, 9, 640, 360, 1280, 720, source="--pinhole")
     with pytest.raises(DktError, match=r"--pinhole: the principal point \(10000, 9000\)"):
         checked_intrinsics(5000, 5000, 10000, 9000, 1280, 720, source="--pinhole")
+    assert checked_intrinsics(900, 900, 360, 1270, 720, 1280, source="--pinhole").cy == 1270
+    with pytest.raises(DktError, match=r"principal point \(1270, 360\) lies outside .* 720x1280"):
+        checked_intrinsics(900, 900, 1270, 360, 720, 1280, source="--pinhole")
 
 
 @pytest.mark.parametrize(
@@ -256,6 +270,8 @@ def test_impossible_numbers_are_refused() -> None:
         ('{"width": 640, "depth_scale": 1000.0}', 0.001),  # Open3D
         ("%YAML:1.0\nCamera.fx: 535.4\nDepthMapFactor: 5000.0\n", 0.0002),  # ORB-SLAM
         ("%YAML:1.0\nRGBD.DepthMapFactor: 5000.0\n", 0.0002),
+        ("cam:\n  H: 680\n  W: 1200\n  fx: 600.0\n  png_depth_scale: 6553.5\n", 1 / 6553.5),
+        ('{"color": {"fx": 600}, "depth_units": 0.00025}', 0.00025),  # librealsense
         ('{"0": {"depth_scale": 1.0}, "1": {"depth_scale": 0.1}}', None),
         ('{"fx": "600", "depth_scale": "0.0001"}', 0.0001),
         ('{"fx": 600, "depth_scale": "auto"}', None),
@@ -272,8 +288,16 @@ def test_the_unit_of_depth_that_a_file_states(
     assert stated_depth_unit(tmp_path / "none.txt") is None
 
 
-def test_of_several_units_a_picture_has_its_own(tmp_path: Path) -> None:
-    file = tmp_path / "scene_camera.json"
-    file.write_text('{"0": {"depth_scale": 1.0}, "12": {"depth_scale": 0.1}}')
-    found = [stated_depth_unit(file, picture) for picture in ("000000", "000012", "7", "left")]
-    assert found == [0.001, 0.0001, None, None]
+def test_the_unit_of_depth_of_one_picture(tmp_path: Path) -> None:
+    path = tmp_path / "scene_camera.json"
+    entries = {
+        n: {"cam_K": [9, 0, 3, 0, 9, 2, 0, 0, 1], "depth_scale": s}
+        for n, s in ((7, 1.0), (12, 0.1))
+    }
+    for dump in (json.dumps, yaml.safe_dump):
+        path.write_text(dump(entries))
+        assert stated_depth_unit(path, "000007") == 0.001
+        assert stated_depth_unit(path, "000012") == 0.0001
+        assert stated_depth_unit(path, "000013") is stated_depth_unit(path, "left") is None
+    path.write_text('{"7": {"depth_scale": 0.1}}')  # the file is another now
+    assert stated_depth_unit(path, "000013") == stated_depth_unit(path) == 0.0001

@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
+import numpy as np
 import pytest
 
-from dkt_ros.formats.pictures import begun_late, out_of_step, skipping
+from dkt_ros.formats.pictures import begun_late, cut_short, encoded, out_of_step, skipping
 
 
 def files(pattern: str, numbers: Sequence[float | str]) -> list[Path]:
@@ -28,6 +29,7 @@ def files(pattern: str, numbers: Sequence[float | str]) -> list[Path]:
         (["1.10", "1.20", "1.30"], ["1.11", "1.29", "1.41"], 1),
         (["1.10", "1.20", "1.31", "1.40"], ["1.11", "1.29", "1.31", "1.41"], None),  # one late
         (["1.10", "1.20", "1.30", "1.40"], ["1.05", "1.21", "1.31", "1.42"], None),  # one early
+        (["1.10", "1.20", "1.30", "1.40"], ["1.11", "1.21", "1.31", "1.49"], None),  # the last late
         (["7_700", "7_900", "8_100", "8_300"], ["7_800", "8_000", "8_200", "8_400"], None),
         (["1_7", "1_8", "1_9", "2_7", "2_8"], ["1_7", "1_8", "1_9", "2_7", "2_8"], None),
         (["1_7", "1_8", "2_7", "2_8", "2_9"], ["1_7", "1_8", "1_9", "2_7", "2_8"], 3),
@@ -90,6 +92,7 @@ def test_pictures_beside_a_video_that_are_named_by_twos_are_all_there(
         (range(1, 7), 6, False),
         (range(9, 14), 6, False),  # counted from anywhere
         (range(5), 6, False),
+        ([0, 1, 2, 4], 5, False),  # one is missing between
         ([1000, 1033, 1067], 6, False),  # times
         (["1_1", "1_2", "2_1", "2_2"], 6, False),  # two scenes
         (["a"], 6, False),
@@ -100,3 +103,14 @@ def test_counted_pictures_of_which_the_first_may_be_missing(
 ) -> None:
     named = files("{}.png", numbers)
     assert begun_late(named, frames) == (named[0] if late else None)
+
+
+def test_a_thumbnail_is_not_taken_for_the_picture() -> None:
+    """A camera's JPEG has one in front, which is whole where the picture is cut short."""
+    picture = np.random.default_rng(0).integers(0, 256, (40, 60, 3), np.uint8)
+    whole, small = encoded(".jpg", picture), encoded(".jpg", picture[::8, ::8])
+    head = b"\xff\xe1" + (len(small) + 2).to_bytes(2, "big") + small
+    content = whole[:2] + head + whole[2:]
+    assert not cut_short(content)
+    for size in range(len(whole[:2] + head), len(content) - 2, 97):
+        assert cut_short(content[:size])

@@ -11,6 +11,7 @@ from fixtures.dataset_trees import CAMERA_MATRIX, HEIGHT, WIDTH, write_picture
 
 from dkt_ros.errors import DktError
 from dkt_ros.formats import pixels
+from dkt_ros.formats.pictures import encoded
 
 
 def test_colours_are_not_swapped(tmp_path: Path) -> None:
@@ -22,12 +23,25 @@ def test_colours_are_not_swapped(tmp_path: Path) -> None:
         np.testing.assert_allclose(found[4, 4], [200, 0, 0], atol=3)
 
 
+def test_colours_may_be_an_array(tmp_path: Path) -> None:
+    rgb = np.random.default_rng(0).integers(0, 256, (6, 8, 3), np.uint8)
+    for stored, expected in ((rgb, rgb), (rgb[..., :1], np.repeat(rgb[..., :1], 3, axis=-1))):
+        np.save(tmp_path / "a.npy", stored)
+        np.testing.assert_array_equal(pixels.read_rgb(tmp_path / "a.npy"), expected)
+    for wrong in (rgb / 255, rgb[..., :2], np.stack([rgb, rgb])):
+        np.save(tmp_path / "a.npy", wrong)
+        with pytest.raises(DktError, match=r"a\.npy: .*, expected an 8-bit colour picture"):
+            pixels.read_rgb(tmp_path / "a.npy")
+    with pytest.raises(DktError, match=r"a\.EXR: an EXR holds no 8-bit colours; render"):
+        pixels.read_rgb(tmp_path / "a.EXR")
+
+
 def test_a_file_padded_after_its_end_is_whole(tmp_path: Path) -> None:
     picture = np.random.default_rng(0).integers(0, 256, (8, 8, 3), np.uint8)
     for name in ("a.png", "a.jpg"):
         path = tmp_path / name
         write_picture(path, picture)
-        path.write_bytes(path.read_bytes() + b"\0" * 100)
+        path.write_bytes(path.read_bytes() + b"\0" * 9000)
         assert pixels.read_rgb(path).shape == (8, 8, 3)
 
 
@@ -118,16 +132,31 @@ def test_labels_that_may_be_the_transparency_are_refused(tmp_path: Path) -> None
     np.testing.assert_array_equal(pixels.read_label(tmp_path / "c.png"), label)
 
 
-@pytest.mark.parametrize("name", ["a.jpg", "named.png"])
-def test_masks_kept_as_jpeg_are_refused(tmp_path: Path, name: str) -> None:
+@pytest.mark.parametrize(
+    ("name", "kind", "said"),
+    [
+        ("a.jpg", ".jpg", "JPEG"),
+        ("named.png", ".jpg", "JPEG"),
+        ("a.webp", ".webp", "WebP"),
+        ("a.jp2", ".jp2", "JPEG"),
+    ],
+)
+def test_masks_kept_as_jpeg_are_refused(tmp_path: Path, name: str, kind: str, said: str) -> None:
     """Around each edge it would have objects, some of them of metal."""
-    mask = np.zeros((16, 16), np.uint8)
-    mask[5:11, 3:9] = 255
+    mask = np.zeros((48, 48), np.uint8)
+    mask[15:31, 9:27] = 255
     path = tmp_path / name
-    path.write_bytes(cv2.imencode(".jpg", mask)[1].tobytes())
+    quality = (cv2.IMWRITE_WEBP_QUALITY, 80) if kind == ".webp" else ()
+    path.write_bytes(encoded(kind, mask, *quality))
     for read in (pixels.read_mask, pixels.read_object_mask):
-        with pytest.raises(DktError, match=rf"{name}: a JPEG, which keeps no exact numbers"):
+        with pytest.raises(DktError, match=rf"{name}: a {said}, which keeps no exact numbers"):
             read(path)
+
+
+def test_a_mask_may_be_a_webp_that_keeps_numbers(tmp_path: Path) -> None:
+    mask = np.random.default_rng(0).integers(0, 3, (16, 16), np.uint8)
+    (tmp_path / "a.webp").write_bytes(encoded(".webp", mask, cv2.IMWRITE_WEBP_QUALITY, 101))
+    np.testing.assert_array_equal(pixels.read_mask(tmp_path / "a.webp"), mask)
 
 
 def test_depth_is_divided_by_its_units(tmp_path: Path) -> None:

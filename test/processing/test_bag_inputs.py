@@ -362,6 +362,24 @@ def test_two_cameras(tmp_path: Path) -> None:
     assert len(shots(source)) == COUNT
 
 
+@pytest.mark.parametrize("depth", ["", "depth/image_rect_raw"])
+def test_a_camera_beside_it_with_less_is_no_second_one(tmp_path: Path, depth: str) -> None:
+    """Without depth, or with depth that is not registered."""
+
+    def beside(role: str, message: Any, index: int) -> Edited:
+        names = {"info": "color/camera_info", "color": "color/image_raw"}
+        name = names.get(role, "aligned_depth_to_color/image_raw")
+        other = message
+        if role == "depth":
+            other = replace(message, header=replace(message.header, frame_id="other_depth"))
+        found = [(f"/arm/{name}", message, 0), (f"/a_webcam/{names.get(role, depth)}", other, 0)]
+        return found if names.get(role, depth) else found[:1]
+
+    source = opened(make_bag(tmp_path / "two", beside))
+    assert source.topics.color == "/arm/color/image_raw"  # type: ignore[attr-defined]
+    assert len(shots(source)) == COUNT
+
+
 def test_a_bag_that_was_split_is_one_recording(tmp_path: Path) -> None:
     """Its calibration was sent once, to its first file."""
     once = make_bag(

@@ -95,11 +95,15 @@ def test_what_differs_is_told_and_drawn(outputs: dict[str, Path], tmp_path: Path
     relative = [np.abs(b[i] - a[i])[both[i]] / a[i][both[i]] for i in range(COUNT)]
     assert one["mean"] == pytest.approx(np.mean([v.mean() for v in relative]), rel=1e-5)
     assert one["beyond"] == pytest.approx(np.mean([(v > 1e-4).mean() for v in relative]), rel=1e-5)
+    assert one["p95"] == pytest.approx(np.mean([np.percentile(v, 95) for v in relative]), rel=1e-5)
     maps = sorted((folder / "maps").glob("*.png"))
-    assert len(maps) == 4
+    worst = sorted(np.argsort([v.mean() for v in relative])[-4:].tolist())
+    stamps = [START_NS + 100_000_000 * index for index in worst]
+    assert [file.name for file in maps] == [f"scene_{stamp}.png" for stamp in stamps]
     picture = cv2.imread(str(maps[0]))
     assert picture is not None
     assert picture.shape == (32, 3 * 48 + 8, 3)
+    assert (picture[:, :48] != picture[:, 52:100]).any()
     everything = ["--max-share", "1", "--max-lost", "1", "--max-worse", "1"]
     assert main([*command, "--tolerance", "0.0001", *everything]) == 0
 
@@ -136,6 +140,9 @@ def test_nothing_to_compare_is_not_within_the_limits(
     assert 0.1 < kept.mean() < 0.9
     assert one.lost == pytest.approx(1 - kept.mean())
     assert one.why == [f"{one.lost:.1%} of A's pixels are unknown in B"]
+    (other,) = compare(tmp_path / "near", outputs["network"], Limits())
+    assert (other.lost, other.gained) == (one.gained, one.lost) == (0.0, one.lost)
+    assert other.why == []
 
 
 def test_errors_are_those_of_the_frames_in_which_both_have_one(
@@ -157,6 +164,46 @@ def test_errors_are_those_of_the_frames_in_which_both_have_one(
     assert one.errors_a == pytest.approx({"all": 0.1})
     assert one.errors_b == pytest.approx({"all": 0.2})
     assert one.why == ["error on all rose from 10.00% to 20.00%"]
+    (one,) = compare(files, before, Limits())
+    assert one.why == []
+
+
+def test_one_frame_that_differs_or_comes_twice_is_seen(
+    outputs: dict[str, Path], files: Path
+) -> None:
+    """In outputs of single recordings, however they are called."""
+    one, other = outputs["fused"] / "scene", (files / "scene").rename(files / "other")
+    last = other / "npz" / f"000006_{START_NS + 600_000_000}.npz"
+    shutil.copy(last, last.with_name(last.name.replace("000006", "000007")))
+    lines = (other / "frames.jsonl").read_text().splitlines()
+    (other / "frames.jsonl").write_text("\n".join([*lines, lines[-1], ""]))
+    summary = json.loads((other / "summary.json").read_text())
+    (other / "summary.json").write_text(json.dumps(summary | {"name": "other"}))
+    (found,) = compare(one, other, Limits())
+    assert (found.identical, found.frames, found.only_a, found.only_b) == (True, COUNT, 0, 1)
+    first = other / "npz" / f"000000_{START_NS}.npz"
+    with np.load(first) as content:
+        arrays = dict(content)
+    arrays["depth"][3, 4] += 0.1
+    np.savez(first, **arrays)
+    (found,) = compare(one, other, Limits())
+    assert not found.identical
+
+
+def test_depth_is_read_from_the_most_exact_files(outputs: dict[str, Path], files: Path) -> None:
+    exact = files / "scene" / "npz"
+    (files / "scene" / "png").mkdir()
+    for file in list(exact.iterdir()):
+        rounded = np.full((32, 48), 700, np.uint16)
+        cv2.imwrite(str(files / "scene" / "png" / f"{file.stem}.png"), rounded)
+        number, _, stamp = file.name.partition("_")
+        file.rename(file.with_name(f"{999_998 + int(number)}_{stamp}"))  # of a long recording
+    (one,) = compare(outputs["fused"], files, Limits(), maps=files / "maps")
+    assert one.identical
+    assert not (files / "maps").exists()
+    shutil.rmtree(exact)
+    (one,) = compare(outputs["fused"], files, Limits())
+    assert (one.identical, one.frames, one.mean > 0.1) == (False, COUNT, True)
 
 
 def test_a_damaged_output_is_not_within_the_limits(outputs: dict[str, Path], files: Path) -> None:

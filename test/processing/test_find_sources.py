@@ -108,6 +108,15 @@ def test_names_differ(tmp_path: Path, bag: Path) -> None:
     assert names(*files[::-1]) == found[::-1]
 
 
+def test_recordings_in_place_of_the_output_are_recordings(
+    tmp_path: Path, bag: Path, pictures: Path
+) -> None:
+    """That the output cannot be there is told later; left out they would not be missed."""
+    for output in (bag, pictures):
+        found = find_recordings([bag, pictures], NONE, output)
+        assert [one.path for one in found] == [bag, pictures]
+
+
 def test_dots_in_names_and_two_ways_to_one(tmp_path: Path) -> None:
     for name in ("12.30.bag", "12.31.bag", "a.mcap", "a.mcap.zstd"):
         (tmp_path / name).touch()
@@ -145,6 +154,7 @@ def test_bags_beside_each_other_are_not_one(tmp_path: Path, bag: Path) -> None:
     assert beside("monday", "tuesday") == [Path("monday.mcap"), Path("tuesday.mcap")]
     assert beside("0", "1") == [Path("0.mcap"), Path("1.mcap")]
     assert beside("day_0", "day_1") == [Path()], "parts of one"
+    assert beside("take_1", "take_2") == [Path("take_1.mcap"), Path("take_2.mcap")]
 
 
 def test_what_may_not_be_read_costs_itself_alone(

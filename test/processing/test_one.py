@@ -26,22 +26,25 @@ from dkt_ros.bags.reader import BagReader
 from dkt_ros.bags.recording import LabelledFrame, RecordingOptions, record
 from dkt_ros.errors import DktError
 from dkt_ros.estimator import EstimatorConfig, load_estimator
+from dkt_ros.evaluation.regions import OBJECTS
 from dkt_ros.files import StorageError, only_process
 from dkt_ros.formats.exr import read_exr_plane
 from dkt_ros.fusion.config import FusionConfig
+from dkt_ros.fusion.fused import Source
 from dkt_ros.fusion.network import INFO_FILE
 from dkt_ros.fusion.weights import default_weights
 from dkt_ros.geometry import to_millimetres
 from dkt_ros.model.checkpoint import default_checkpoint
 from dkt_ros.predict.options import PredictorOptions
 from dkt_ros.processing.api import process
+from dkt_ros.processing.figures import frame_figures
 from dkt_ros.processing.find_sources import Recording
 from dkt_ros.processing.formats import FILE_FORMATS
 from dkt_ros.processing.messages import typestore
 from dkt_ros.processing.one import discard, process_one
 from dkt_ros.processing.options import ProcessOptions
 from dkt_ros.processing.outcome import Outcome, ProcessingError
-from dkt_ros.processing.previews import Previews, read_preview
+from dkt_ros.processing.previews import read_preview
 from dkt_ros.processing.source import SourceOptions
 
 COUNT = 7
@@ -480,8 +483,12 @@ def test_what_is_there_is_kept_and_other_options_are_refused(
 ) -> None:
     processed(bag, told, tmp_path)
     stamp = (tmp_path / "scene" / "summary.json").stat().st_mtime_ns
-    assert processed(bag, told, tmp_path)["already_there"]
+    faster = replace(told, predictor=replace(told.predictor, cpu_threads=1), part_frames=5)
+    for same in (told, faster):
+        assert processed(bag, same, tmp_path)["already_there"]
     assert (tmp_path / "scene" / "summary.json").stat().st_mtime_ns == stamp
+    with pytest.raises(DktError, match="format is 'tiff', expected one of bag, png"):
+        replace(told, files=("tiff",))
     other = r"made with other options \(source.rate_hz 10.0, now 5.0; points False, now True\);"
     source = replace(told.source, rate_hz=5.0)
     options = replace(told, points=True, source=source, part_frames=7)
@@ -575,9 +582,20 @@ def test_a_recording_that_goes_on_while_it_is_read_is_told(
     discard(tmp_path / "out" / "scene")
     assert processed(path, told, tmp_path / "out")["lost"] != summary["lost"]
 
+    def take_away(name: str, done: int, total: int) -> None:
+        if done == total:
+            shutil.rmtree(path, ignore_errors=True)
+
+    discard(tmp_path / "out" / "scene")
+    shutil.rmtree(path)
+    shutil.copytree(bag, path)
+    assert processed(path, told, tmp_path / "out", take_away)["lost"] == []
+    assert not path.exists()
+
 
 def test_files(bag: Path, told: ProcessOptions, tmp_path: Path) -> None:
-    processed(bag, replace(told, bag=False, files=FILE_FORMATS), tmp_path)
+    near = EstimatorConfig(max_depth=1.0)  # nothing is known of what is farther
+    processed(bag, replace(told, bag=False, files=FILE_FORMATS, estimator=near), tmp_path)
     folder, name = tmp_path / "scene", f"000002_{START_NS + 200_000_000}"
     assert not (folder / "bag").exists()
     with np.load(folder / "npz" / f"{name}.npz") as content:
@@ -596,6 +614,7 @@ def test_files(bag: Path, told: ProcessOptions, tmp_path: Path) -> None:
         assert np.array_equal(content["rgb"], labelled_frames(3)[2].frame.rgb)
     head, _, body = (folder / "ply" / f"{name}.ply").read_bytes().partition(b"end_header\n")
     is_known = np.isfinite(depth)
+    assert 0.5 < is_known.mean() < 0.9
     assert f"element vertex {is_known.sum()}\n".encode() in head
     kinds = [("x", "<f4"), ("y", "<f4"), ("z", "<f4"), ("r", "u1"), ("g", "u1"), ("b", "u1")]
     points = np.frombuffer(body, kinds)
@@ -617,13 +636,24 @@ def test_a_full_disk_for_temporary_files_is_told(
     assert it.value.outcome is Outcome.NOT_WRITTEN
 
 
-def test_a_previews_points_do_not_wrap(told: ProcessOptions, tmp_path: Path) -> None:
-    frame = labelled_frames(1)[0].frame
-    estimate = load_estimator(told.predictor, EstimatorConfig(depth="network")).push(frame)
+def test_errors_are_told_by_region(told: ProcessOptions) -> None:
+    """Of raw depth on glass and beside it; and the network's where raw depth is trusted."""
+    labelled = labelled_frames(1)[0]
+    glass, truth = known(labelled.mask) > 0, known(labelled.truth)
+    raw = np.where(glass, 2 * truth, truth)
+    frame = replace(labelled.frame, raw_depth=raw)
+    estimate = load_estimator(told.predictor).push(frame)
     assert estimate is not None
-    far = replace(estimate, depth=np.full((HEIGHT, WIDTH), 40.0, np.float32))
-    (file,) = Previews(tmp_path).add(0, 0.0, LabelledFrame(frame), far)
-    assert set(read_preview(file)["points"][:, 2]) == {32767}
+    figures = frame_figures(0, replace(labelled, frame=frame), estimate)
+    errors = {region: one["rel"] for region, one in figures["raw_errors"].items()}
+    assert errors == pytest.approx({"all": glass.mean(), OBJECTS: 1.0, "rest": 0.0})
+    far = np.where(np.arange(HEIGHT)[:, None] < HEIGHT * 0.6, 2 * truth, truth)
+    fused = estimate.fused
+    assert fused is not None
+    source = np.where(far == truth, Source.SENSOR, Source.NETWORK).astype(np.uint8)
+    estimate = replace(estimate, fused=replace(fused, source=source))
+    figures = frame_figures(0, replace(labelled, frame=replace(frame, raw_depth=far)), estimate)
+    assert figures["network_rel"] < 0.05
 
 
 def test_an_unusable_frame_costs_itself(

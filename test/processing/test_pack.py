@@ -449,7 +449,8 @@ def test_arrays_and_a_video_bring_their_truth(tmp_path: Path) -> None:
     np.testing.assert_allclose(clip[2].depth, known(frames[2].truth), atol=1e-4)
     assert told.lost[0].startswith("1 x no true depth: frame 3 has none")
     assert "the video gives 4 frames for 3 of true depth: is it that video's?" in told.notes
-    np.savez(tmp_path / "scene.npz", rgb=arrays["rgb"], depth=arrays["depth"], K=np.eye(3))
+    k = frames[0].frame.intrinsics.matrix
+    np.savez(tmp_path / "scene.npz", rgb=arrays["rgb"], depth=arrays["depth"], K=k)
     with pytest.raises(ProcessingError, match=r"npz: arrays without true depth; .*array truth"):
         packed(tmp_path / "scene.npz", tmp_path / "other")
     np.savez(tmp_path / "scene.npz", **{**arrays, "truth": arrays["truth"][:3]}, K=np.eye(3))

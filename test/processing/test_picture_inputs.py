@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import shutil
 from dataclasses import replace
@@ -12,7 +13,7 @@ from typing import Any
 import cv2
 import numpy as np
 import pytest
-from fixtures.dataset_trees import sequence_frame
+from fixtures.dataset_trees import dreds_scene, sequence_frame, transphy3d_tree
 from fixtures.opened_sources import NONE, PINHOLE, opened, pending, processed, refused, shots
 from fixtures.recorded_frames import HEIGHT, WIDTH, known, labelled_frames, write_video
 
@@ -55,7 +56,7 @@ def test_folders_in_capitals_and_depth_as_arrays(pictures: Path) -> None:
     expected = [known(shot.frame.raw_depth) for shot in shots(opened(pictures))]
     for number, depth in enumerate(expected):
         np.savez(pictures / "depth" / f"{number}.npz", depth=2 * depth)
-    for role, name in (("color", "RGB"), ("depth", "Depth")):
+    for role, name in (("color", "RGB"), ("depth", "Depth"), ("intrinsics.txt", "Camera_Info.TXT")):
         (pictures / role).rename(pictures / name)
     for factor in (1, 2):
         found = [known(shot.frame.raw_depth) for shot in shots(opened(pictures))]
@@ -161,6 +162,39 @@ def test_each_picture_has_its_own_camera_as_in_bop_scenes(pictures: Path) -> Non
         shots(opened(pictures))
 
 
+def test_the_calibration_is_colours(pictures: Path) -> None:
+    (pictures / "intrinsics.txt").rename(pictures / "rgb_intrinsics.txt")
+    (pictures / "depth_intrinsics.txt").write_text("30 0 24 0 30 16 0 0 1")
+    shutil.copy(pictures / "rgb_intrinsics.txt", pictures / "rgb_intrinsics.yaml")
+    assert shots(opened(pictures))[0].frame.intrinsics.fy == 49.0
+    (pictures / "left_intrinsics.txt").write_text("40 0 24 0 40 16 0 0 1")
+    error = refused(pictures)
+    assert error.outcome is Outcome.NO_CAMERA_INFO
+    assert "left_intrinsics.txt, rgb_intrinsics.txt" in str(error)
+    given = SourceOptions(intrinsics=str(pictures / "left_intrinsics.txt"))
+    assert shots(opened(pictures, given))[0].frame.intrinsics.fy == 40.0
+
+
+def test_pictures_by_time_are_of_their_nearest_alone(pictures: Path) -> None:
+    """Some have one name, some a neighbour's, one has none near."""
+    for role, times in (("color", ("0.100", "0.200", "0.300")), ("depth", ("0.101", "0.2", "0.9"))):
+        for index, time in enumerate(times):
+            file = pictures / role / f"{index}.png"
+            file.rename(file.with_name(f"130503145{time}.png"))
+    source = opened(pictures)
+    assert len(shots(source)) == 2
+    assert source.lost == ["1 of 3 colour pictures have no depth within 20 ms and are left out"]
+    assert source.notes == []
+    (pictures / "mask").mkdir()
+    cv2.imwrite(str(pictures / "mask" / "1305031450.2.png"), np.ones((HEIGHT, WIDTH), np.uint8))
+    source = opened(pictures, SourceOptions(mask="mask/*"))
+    assert [shot.mask is None for shot in shots(source)] == [True, False]
+    assert source.notes == ["2 of 3 colour pictures have no mask within 20 ms"]
+    shutil.copy(pictures / "color" / "1305031450.100.png", pictures / "color" / "mean.png")
+    with pytest.raises(DktError, match="4 of 4 colour pictures have no depth by the pattern"):
+        shots(opened(pictures))
+
+
 def test_names_that_begin_otherwise_are_told_with_the_pattern_they_take(pictures: Path) -> None:
     for role in ("color", "depth"):
         for file in list((pictures / role).iterdir()):
@@ -198,6 +232,23 @@ def test_a_recording_without_a_usable_frame_is_refused_in_python(pictures: Path)
         cv2.imwrite(str(file), np.ones((4, 6), np.uint16))
     with pytest.raises(dkt_ros.DktError, match=r"no frame could be used: 3 x .*: raw depth of"):
         list(dkt_ros.process(pictures, predictor="fixtures.told_network:load"))
+
+
+def test_in_python_a_stream_goes_on_as_far_as_the_source_says(tmp_path: Path) -> None:
+    frames = labelled_frames(4)[2:]
+    rgb, depth = np.stack([f.frame.rgb for f in frames]), np.stack([known(f.truth) for f in frames])
+
+    def last(first: int, max_gap_s: float) -> float:
+        """The network's answer to the last frame, which tells what it remembers."""
+        path, stamps_ns = tmp_path / "a.npz", np.array([0, 5]) * 10**9
+        np.savez(path, rgb=rgb[first:], depth=depth[first:], stamps_ns=stamps_ns[first:])
+        source = replace(PINHOLE, max_gap_s=max_gap_s)
+        *_, estimate = dkt_ros.process(path, source=source, predictor="fixtures.told_network:load")
+        return float(estimate.disparity[0, 0])
+
+    alone = last(1, 3.0)
+    assert last(0, 3.0) == alone
+    assert last(0, 10.0) > alone + 5e-4
 
 
 def true_depth(pictures: Path) -> None:
@@ -294,6 +345,18 @@ def test_scenes_of_one_picture_each(tmp_path: Path) -> None:
     assert [len(shots(recording.open(NONE))) for recording in found] == [1, 1, 1]
 
 
+def test_pictures_of_a_data_set_that_are_no_video_are_streams_of_their_own(tmp_path: Path) -> None:
+    dreds_scene(tmp_path / "DREDS-CatNovel/00029", truth="depth_120")
+    items = pending(opened(tmp_path))
+    assert [item.epoch for item in items] == [0, 1]
+    first, second = (item.decode().frame.stamp_ns for item in items)
+    assert second - first > 4_000_000_000  # no video for who reads stamps alone
+    transphy3d_tree(tmp_path / "video", splits=["test"])
+    items = pending(opened(tmp_path / "video"))
+    assert [item.epoch for item in items] == [0, 0, 0]
+    assert np.diff([item.decode().frame.stamp_ns for item in items]).tolist() == [100_000_000] * 2
+
+
 def test_arrays(tmp_path: Path) -> None:
     frames = labelled_frames(4)
     path = tmp_path / "clip.npz"
@@ -311,6 +374,23 @@ def test_arrays(tmp_path: Path) -> None:
     metres = known(shots(opened(path, PINHOLE))[0].frame.raw_depth)
     assert np.all(metres[1:] == 70.0)
     assert np.isnan(metres[0]).all()
+    for kind in (np.uint16, np.int16):
+        full = np.full(depth.shape, np.iinfo(kind).max, kind)
+        full[0, 0] = 500
+        np.savez(path, rgb=rgb, depth=full, K=np.diag([70.0, 71.0, 1.0]))
+        (first, *_) = shots(opened(path))
+        assert (first.frame.intrinsics.fy, known(first.frame.raw_depth)[0, 0]) == (71.0, 0.5)
+        assert np.isnan(known(first.frame.raw_depth)[1:]).all()
+        assert shots(opened(path, PINHOLE))[0].frame.intrinsics.fy == 49.0
+    for k, said in (
+        (np.array([48.0, 49.0, 24.0, 16.0]), "camera matrix of shape (4,): expected (3, 3)"),
+        (np.array([[480, 0, 320], [0, 490, 240], [0, 0, 1]]), "K: the principal point (320, 240)"),
+    ):
+        np.savez(path, rgb=rgb, depth=depth, K=k)
+        error = refused(path)
+        assert error.outcome is Outcome.NO_CAMERA_INFO
+        assert said in str(error)
+        assert len(shots(opened(path, PINHOLE))) == 4
     np.savez(path, rgb=rgb, depth=depth, stamps_ns=np.arange(3))
     assert "stamps_ns of shape" in str(refused(path, PINHOLE))
     np.savez(path, rgb=rgb)
@@ -319,9 +399,16 @@ def test_arrays(tmp_path: Path) -> None:
     assert "<U3, expected an array depth" in str(refused(path, PINHOLE))
     np.savez(path, rgb=rgb, depth=depth, notes=np.array([{}], object))
     assert len(shots(opened(path, PINHOLE))) == 4
-    for stamps in (["a"] * 4, [-1, 0, 1, 2], [0.0, 1.0, np.nan, 2.0], [0, 1, 2, 2**62]):
+    for stamps in (
+        *(["a"] * 4, [-1, 0, 1, 2], [0.0, 1.0, np.nan, 2.0], [0, 1, 2, 2**62]),
+        [7.0, 7.1, 7.2, 7.3],  # seconds
+    ):
         np.savez(path, rgb=rgb, depth=depth, stamps_ns=np.array(stamps))
         assert "whole nanoseconds, 0 or more" in str(refused(path, PINHOLE))
+    np.savez(path, rgb=rgb, depth=depth, stamps_ns=1_700_000_000_000 + 33 * np.arange(4))
+    assert opened(path, PINHOLE).notes == [
+        "stamps_ns say that 4 frames take 9.9e-08 s: are they nanoseconds?"
+    ]
 
 
 def test_depth_of_eight_bits_is_a_picture_of_it(tmp_path: Path) -> None:
@@ -376,6 +463,21 @@ def test_a_video_with_depth(tmp_path: Path) -> None:
     source = opened(path, PINHOLE)
     assert len(shots(source)) == 3
     assert source.lost == ["the video ends with 2 frames without depth"]
+
+
+@pytest.mark.parametrize("given", [None, "clip_depth", "clip_depth/*", "clip_depth/*.npy"])
+def test_a_video_with_an_array_for_each_frame(tmp_path: Path, given: str | None) -> None:
+    frames = labelled_frames(3)
+    path = write_video(tmp_path / "clip.avi", np.stack([f.frame.rgb for f in frames]), "MJPG")
+    for folder in ("clip_depth", "masks"):
+        (tmp_path / folder).mkdir()
+    for number, labelled in zip((9, 10, 11), frames, strict=True):
+        np.save(tmp_path / f"clip_depth/{number}.npy", (1 + number) * known(labelled.truth))
+        np.save(tmp_path / f"masks/{number}.npy", known(labelled.mask) > 0)
+    found = shots(opened(path, replace(PINHOLE, depth=given, mask="masks")))
+    expected = [n * known(one.truth) for n, one in zip((10, 11, 12), frames, strict=True)]
+    np.testing.assert_array_equal([known(shot.frame.raw_depth) for shot in found], expected)
+    np.testing.assert_array_equal([known(s.mask) for s in found], [known(f.mask) for f in frames])
 
 
 def test_a_video_with_masks(tmp_path: Path) -> None:
@@ -447,7 +549,9 @@ def test_what_lies_beside_a_video_or_a_folder_is_part_of_it(pictures: Path, tmp_
         before = recording.state(tmp_path / "out", options)
         assert before is not None
         file.write_bytes(file.read_bytes() + b"more")
-        assert recording.state(tmp_path / "out", options) not in (None, before)
+        after = recording.state(tmp_path / "out", options)
+        os.utime(file, (1, 1))  # as much of something else
+        assert len({None, before, after, recording.state(tmp_path / "out", options)}) == 4
 
 
 def test_a_video_that_was_written_while_it_came(tmp_path: Path) -> None:

@@ -108,15 +108,34 @@ def test_the_page_says_what_was_reached(outputs: Path) -> None:
     assert "<broken>" not in page
     assert not re.search(r"""(src|href)=["']?(https?:)?//|url\(|@import""", page)
     no_truth, with_truth = data_of(page)
-    titles = [plot["title"] for plot in with_truth["plots"]]
-    assert "Error against truth" in titles
-    assert "Error against trusted raw depth" in [plot["title"] for plot in no_truth["plots"]]
-    assert len(with_truth["frames"]) == 6
+    drawn = {plot["title"]: plot["series"] for plot in with_truth["plots"]}
+    assert [one["name"] for one in drawn["Error against truth"]] == [
+        "DKT, glass and metal",
+        "raw, glass and metal",
+        "DKT, the rest",
+    ]
+    drawn = {plot["title"]: plot["series"] for plot in no_truth["plots"]}
+    (trusted,) = drawn["Error against trusted raw depth"]
+    assert trusted["name"] == "network to trusted raw depth"
+    captions = [one["error_caption"] for one in (no_truth, with_truth)]
+    assert captions == ["difference to raw depth, 0 to 10%", "difference to truth, 0 to 10%"]
     figures = [json.loads(line) for line in (outputs / "with_truth" / "frames.jsonl").open()]
     covered = with_truth["plots"][0]["series"][0]["values"]
     assert covered == pytest.approx([one["raw_coverage"] for one in figures])
-    worst = max(range(12), key=lambda i: figures[i]["errors"]["transparent/reflective"]["rel"])
-    assert worst in [frame["index"] for frame in with_truth["frames"]]
+    of_glass = [one["errors"]["transparent/reflective"]["rel"] for one in figures]
+    *rest, second, worst = sorted(range(12), key=of_glass.__getitem__)
+    even = [sorted(rest)[place] for place in (0, 3, 6, 9)]
+    assert [frame["index"] for frame in with_truth["frames"]] == sorted([second, worst, *even])
+
+
+def test_what_is_noted_of_a_recording_is_shown_as_text(outputs: Path, tmp_path: Path) -> None:
+    copy = shutil.copytree(outputs / "with_truth", tmp_path / "with_truth")
+    told = json.loads((copy / "summary.json").read_text())
+    told |= {"notes": ["<b>a note"], "lost": ["2 x <i>a loss"]}
+    (copy / "summary.json").write_text(json.dumps(told))
+    page = report_html(read_outputs([copy]))
+    assert "<li>Note: &lt;b&gt;a note</li>" in page
+    assert "<li>Not used: 2 x &lt;i&gt;a loss.</li>" in page
 
 
 def test_the_command(outputs: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -34,6 +34,8 @@ def test_what_is_none() -> None:
     color = ns(every(0.1, 20))
     assert silences(ns(every(3, 18)), color) == [], "that is how slow it is"
     assert silences(ns(every(0.1, 19.2, begin_s=0.8)), color) == [], "a recorder begins and ends"
+    busy = ns([*every(0.01, 5), *every(0.01, 10, begin_s=5.5)])
+    assert silences(busy, ns(every(0.01, 10))) == [], "a machine was busy"
     pairs = ns([*every(7, 56), *every(7, 56, begin_s=0.3)])
     assert silences(pairs, ns(every(0.1, 60))) == [], "a robot has two pictures taken of each bin"
     twice = ns([*every(1.05, 50), *every(1.05, 50, begin_s=1e-9)])
