@@ -167,11 +167,11 @@ def test_the_calibration_is_colours(pictures: Path) -> None:
     (pictures / "depth_intrinsics.txt").write_text("30 0 24 0 30 16 0 0 1")
     shutil.copy(pictures / "rgb_intrinsics.txt", pictures / "rgb_intrinsics.yaml")
     assert shots(opened(pictures))[0].frame.intrinsics.fy == 49.0
-    (pictures / "left_intrinsics.txt").write_text("40 0 24 0 40 16 0 0 1")
+    (pictures / "wide_intrinsics.txt").write_text("40 0 24 0 40 16 0 0 1")
     error = refused(pictures)
     assert error.outcome is Outcome.NO_CAMERA_INFO
-    assert "left_intrinsics.txt, rgb_intrinsics.txt" in str(error)
-    given = SourceOptions(intrinsics=str(pictures / "left_intrinsics.txt"))
+    assert "rgb_intrinsics.txt, rgb_intrinsics.yaml, wide_intrinsics.txt may" in str(error)
+    given = SourceOptions(intrinsics=str(pictures / "wide_intrinsics.txt"))
     assert shots(opened(pictures, given))[0].frame.intrinsics.fy == 40.0
 
 
