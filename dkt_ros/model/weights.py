@@ -41,7 +41,8 @@ class Weights:
     """Named tensors that are read when asked for.
 
     shapes, dtypes: what `read(name)` will return. origin: where they come from, for messages.
-    files: the files behind them, for hashing. metadata: texts in a safetensors file's header.
+    files: the files behind them, for hashing. metadata: texts in a safetensors file's header, and
+    numbers beside the tensors of a PyTorch file.
     """
 
     shapes: Mapping[str, tuple[int, ...]]
@@ -152,13 +153,14 @@ def _write_shard(weights: Weights, keys: list[str], file: Path, inspection: Insp
 def _indexed_shards(index: Path) -> list[Path]:
     try:
         names = set(json.loads(index.read_text(encoding="utf-8-sig"))["weight_map"].values())
-    except (OSError, ValueError, KeyError, AttributeError, TypeError) as error:
-        raise DktError(f"{index} is no index of weight shards: {error!r}") from error
-    shards = [index.parent / str(name) for name in sorted(names)]
-    for shard in shards:
-        if not shard.is_file():
-            raise DktError(f"{index} names {shard.name}, which is missing; fetch it too")
-    return shards
+    except (OSError, ValueError, KeyError, AttributeError, TypeError, RecursionError) as error:
+        raise DktError(f"{index} is no index of weight shards: {error!r:.200}") from error
+    for name in sorted(map(str, names)):
+        if Path(name).is_absolute() or ".." in Path(name).parts:
+            raise DktError(f"{index} names {name}, expected a file in its own folder")
+        if not (index.parent / name).is_file():
+            raise DktError(f"{index} names {name}, which is missing; fetch it too")
+    return [index.parent / name for name in sorted(map(str, names))]
 
 
 def _shards_in(folder: Path) -> list[Path]:
@@ -180,12 +182,15 @@ def _shards_in(folder: Path) -> list[Path]:
 
 def _open_pickled(path: Path, shards: list[Path]) -> Weights:
     tensors: dict[str, torch.Tensor] = {}
+    metadata: dict[str, str] = {}
     for shard in shards:
-        loaded = _load_pickled(shard)
+        loaded, beside = _load_pickled(shard)
+        metadata |= beside
         if twice := tensors.keys() & loaded.keys():
             raise DktError(f"{shard} holds {min(twice)}, which another shard of {path} holds too")
         tensors |= loaded
-    return replace(Weights.from_tensors(tensors, str(path)), files=tuple(shards))
+    opened = Weights.from_tensors(tensors, str(path))
+    return replace(opened, files=tuple(shards), metadata=metadata)
 
 
 def _open_safetensors(path: Path, shards: list[Path]) -> Weights:
@@ -240,15 +245,19 @@ def _type(name: str, count: int, key: str, file: Path) -> torch.dtype:
     if count == 1 and name in _INTEGERS:
         return _INTEGERS[name]
     if name not in _FLOATS:
-        raise DktError(
-            f"{file}: {key} is stored as {name}, expected one of {', '.join(_FLOATS)}; "
-            "quantised weights cannot be converted"
-        )
+        raise _no_type(file, key, name)
     return _FLOATS[name]
 
 
-def _load_pickled(path: Path) -> dict[str, torch.Tensor]:
-    """The tensors of a PyTorch file, memory-mapped where its format allows."""
+def _no_type(file: Path, key: str, name: str) -> DktError:
+    return DktError(
+        f"{file}: {key} is stored as {name}, expected one of {', '.join(_FLOATS)}; "
+        "quantised weights cannot be converted, take those before"
+    )
+
+
+def _load_pickled(path: Path) -> tuple[dict[str, torch.Tensor], dict[str, str]]:
+    """The tensors of a PyTorch file, memory-mapped where its format allows, and its metadata."""
     try:
         loaded = torch.load(
             path, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(path)
@@ -260,8 +269,12 @@ def _load_pickled(path: Path) -> dict[str, torch.Tensor]:
         ) from error
     except (OSError, RuntimeError, EOFError, ValueError, KeyError, TypeError) as error:
         raise _unreadable(path, "PyTorch file", error) from error
+    beside: dict[str, str] = {}
     if isinstance(loaded, dict):
-        loaded = _within(path, loaded)
+        whole, loaded = loaded, _within(path, loaded)
+        if loaded is not whole:
+            numbers = [(k, v) for k, v in whole.items() if isinstance(v, (int, float))]
+            beside = {str(key): str(value) for key, value in numbers}
     if not isinstance(loaded, dict) or not loaded:
         raise DktError(f"{path} holds a {type(loaded).__name__}, expected tensors by name")
     for key, value in loaded.items():
@@ -269,8 +282,11 @@ def _load_pickled(path: Path) -> dict[str, torch.Tensor]:
             raise DktError(f"{path}: {key!r} is a {type(value).__name__}, expected a tensor")
         single = value.numel() == 1 and value.dtype in _INTEGERS.values()
         if value.dtype not in _FLOATS.values() and not single:
-            raise DktError(f"{path}: {key} has type {value.dtype}, expected a float type")
-    return loaded
+            raise _no_type(path, key, f"type {value.dtype}")
+        if value.layout != torch.strided or value.is_meta:
+            kind = "has no values" if value.is_meta else f"is stored as {value.layout}"
+            raise DktError(f"{path}: {key} {kind}, expected a dense tensor; save it as one")
+    return loaded, beside
 
 
 def _within(path: Path, loaded: dict[Any, Any]) -> dict[Any, Any]:

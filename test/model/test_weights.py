@@ -171,6 +171,15 @@ def test_a_header_of_a_length_as_pickles_begin_is_none_of_theirs(tmp_path: Path)
         (lambda: {"state_dict": {"w": torch.ones(2, dtype=torch.int64)}}, "type torch.int64"),
         (lambda: {"state_dict": {}}, "holds no tensors|expected tensors by name"),
         (lambda: {"state_dict": {"w": "text"}}, "'w' is a str"),
+        (
+            lambda: {"w": torch.ones(2).to(torch.float8_e4m3fn)},
+            "float8_e4m3fn, expected one of F32",
+        ),
+        (
+            lambda: {"w": torch.ones(2).to_sparse()},
+            "w is stored as torch.sparse_coo, expected a de",
+        ),
+        (lambda: {"w": torch.ones(2, device="meta")}, "w has no values, expected a dense tensor"),
     ],
 )
 def test_a_bad_pytorch_file_is_refused(
@@ -196,6 +205,32 @@ def test_what_is_missing_of_a_folder_is_named(tmp_path: Path) -> None:
     (state / "zero_to_fp32.py").touch()
     with pytest.raises(DktError, match=r"holds no \.safetensors files; make one .* zero_to_fp32"):
         open_weights(state)
+
+
+@pytest.mark.parametrize(
+    ("name", "says"),
+    [
+        ("../outside.safetensors", r"names \.\./outside\S+, expected a file in its own folder"),
+        ("{parent}/outside.safetensors", "expected a file in its own folder"),
+        ("below/none.safetensors", r"names below/none\.safetensors, which is missing"),
+    ],
+)
+def test_an_index_names_files_of_its_own_folder(tmp_path: Path, name: str, says: str) -> None:
+    save_file({"a": torch.ones(1)}, tmp_path / "outside.safetensors")
+    folder = tmp_path / "model"
+    folder.mkdir()
+    index = folder / "model.safetensors.index.json"
+    index.write_text(json.dumps({"weight_map": {"a": name.format(parent=tmp_path)}}))
+    with pytest.raises(DktError, match=says):
+        open_weights(index)
+
+
+def test_an_index_that_is_none_is_refused(tmp_path: Path) -> None:
+    index = tmp_path / "model.safetensors.index.json"
+    for text in ("", "[]", '{"weight_map": []}', "[" * 100_000):
+        index.write_text(text)
+        with pytest.raises(DktError, match="is no index of weight shards"):
+            open_weights(index)
 
 
 @pytest.mark.parametrize("name", ["model", "module", "lora", "state_dict"])
