@@ -213,7 +213,7 @@ def empty_network(path: str | Path, prompt: torch.Tensor | None = None) -> DktNe
     parts: dict[str, Any] = {}
     kinds: dict[str, Any] = {TRANSFORMER_DIR: WanTransformer3DModel, VAE_DIR: AutoencoderKLWan}
     for name, cls in kinds.items():
-        stored = _stored(folder / name).shapes
+        stored = stored_weights(folder / name).shapes
         with _readable(folder / name), torch.device("meta"):
             part = cls.from_config(cls.load_config(folder / name, local_files_only=True))
         wanted = {key: tuple(value.shape) for key, value in part.state_dict().items()}
@@ -228,8 +228,11 @@ def empty_network(path: str | Path, prompt: torch.Tensor | None = None) -> DktNe
         return DktNetwork(parts[TRANSFORMER_DIR], parts[VAE_DIR], prompt, info)
 
 
-def _stored(folder: Path) -> Weights:
-    """The weights of one part, unread: diffusers takes integers, and says little of a bad file."""
+def stored_weights(folder: Path) -> Weights:
+    """The weights of one part, unread; what else lies beside them is none of it.
+
+    diffusers would take integers, and says little of a bad file.
+    """
     from dkt_ros.model.weights import open_weights
 
     index = folder / f"{WEIGHTS_STEM}.safetensors.index.json"
@@ -274,7 +277,7 @@ def _check_names(folder: Path, **found: Collection[str]) -> None:
 
 def _read_part(cls: Any, folder: Path, dtype: torch.dtype) -> Any:
     """One diffusers model, complete and undamaged, or a DktError."""
-    _stored(folder)
+    stored_weights(folder)
     with _readable(folder):
         model, loading = cls.from_pretrained(
             folder,
