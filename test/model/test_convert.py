@@ -105,6 +105,25 @@ def test_dkt_json_says_where_it_comes_from(files: OriginalFiles, tmp_path: Path)
     ]
 
 
+def test_dkt_json_is_what_the_header_of_the_lora_says(files: OriginalFiles, tmp_path: Path) -> None:
+    file = lora_file(files)
+    save_file(load_file(file), file, {"dkt_condition": "raw_depth", "dkt_steps": "3"})
+    info = convert(files, tmp_path / "out")
+    assert (info.condition, info.steps) == ("raw_depth", 3)
+    assert CheckpointInfo.read(tmp_path / "out") == info
+
+
+@pytest.mark.parametrize("eps", ["-1e-6", "0", "NaN"])
+def test_an_eps_that_can_be_none_is_not_taken(
+    files: OriginalFiles, tmp_path: Path, eps: str
+) -> None:
+    beside = files.transformer.parent / "config.json"
+    beside.write_text(f'{{"dim": 24, "num_heads": 2, "eps": {eps}}}')
+    convert(files, tmp_path / "out")
+    config = json.loads((tmp_path / "out/transformer/config.json").read_text())
+    assert config["eps"] == 1e-6
+
+
 def in_diffusers_names(key: str) -> str:
     for old, new in (
         ("self_attn.o", "attn1.to_out.0"),
@@ -245,6 +264,8 @@ def test_ref_conv_is_ignored_and_said(
          "takes 16 channels, expected 48 as of Wan2.1-Fun-Control"),
         (lambda t: t | {"patch_embedding.weight": torch.ones(24, 36, 1, 2, 2)},
          "takes 36 channels, expected 48 as of Wan2.1-Fun-Control"),
+        (lambda t: t | {"head.head.weight": torch.ones(192, 24), "head.head.bias": torch.ones(192)},
+         r"gives 192 values for each patch of 4 latents, expected 16 .* Wan2\.2-TI2V-5B"),
     ],
 )  # fmt: skip
 def test_transformer_keys_that_do_not_fit_are_named(
@@ -296,7 +317,17 @@ def test_heads_come_from_the_config_beside_the_file(
     assert (given["num_attention_heads"], given["eps"]) == (2, config["eps"])
 
 
-@pytest.mark.parametrize("sidecar", ["{", "[]", '{"dim": 99, "num_heads": 3}', None])
+@pytest.mark.parametrize(
+    "sidecar",
+    [
+        "{",
+        "[]",
+        "[" * 100_000,
+        '{"dim": 99, "num_heads": 3}',
+        '{"dim": 24, "num_heads": true}',
+        None,
+    ],
+)
 def test_without_a_fitting_config_the_heads_must_be_given(
     files: OriginalFiles, tmp_path: Path, sidecar: str | None
 ) -> None:
