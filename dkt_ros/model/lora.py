@@ -155,7 +155,8 @@ def merge_lora(targets: Weights, lora: Weights, pairs: Mapping[str, LoraPair]) -
         weight = targets.read(name)
         if name in whole:
             given = lora.read(whole[name]).to(weight.dtype)
-            check_finite(lora.origin, whole[name], given)
+            if not given.is_meta:
+                check_finite(lora.origin, whole[name], given)
             return given
         if name not in pairs:
             return weight
