@@ -212,6 +212,8 @@ def test_a_lora_may_cover_some_layers_only(files: OriginalFiles, tmp_path: Path)
         (lambda t: t | {"blocks.7.self_attn.q.alpha": torch.ones(1)}, "has no lora_A beside it"),
         (lambda t: t | {f"{QUERY}.lora_A.default.weight": torch.ones(3, 7)}, "does not fit"),
         (lambda t: t | {f"{QUERY}.lora_A.default.weight": torch.ones(2, 24)}, "does not fit"),
+        (lambda t: t | {"patch_embedding.weight": torch.ones(24, 36, 1, 2, 2)},
+         r"patch_embedding\.weight \(24, 36, 1, 2, 2\) does not fit the weight \(24, 48,"),
         (lambda t: t | {f"{QUERY}.lora_B.default.weight": torch.ones(24, 3, 1)}, "does not fit"),
         (lambda t: t | {f"diffusion_model.{QUERY}.lora_A.weight": torch.ones(3, 24)}, "the same"),
         (lambda t: t | {"blocks.0.attn1.to_q.lora_A.weight": torch.ones(3, 24),

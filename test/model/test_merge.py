@@ -139,6 +139,9 @@ def test_whole_weights_of_the_input_take_the_place_of_the_bases(
     stored = load_file(tmp_path / "merged/transformer/diffusion_pytorch_model.safetensors")
     assert torch.equal(stored["patch_embedding.bias"], given.half())
     assert {value.dtype for value in stored.values()} == {torch.float16}
+    save_file(load_file(public), public, {"dkt_condition": "from_raw_depth"})
+    info = merge_into_checkpoint(base, public, tmp_path / "stated")
+    assert info.condition == "from_raw_depth"
 
 
 @pytest.mark.parametrize("what", ["whole", "sum"])
