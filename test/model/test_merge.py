@@ -229,11 +229,16 @@ def test_the_embedded_checkpoint_is_merged_into_by_name(tmp_path: Path) -> None:
     assert CheckpointInfo.read(tmp_path / "merged").origin.startswith("dkt-nano with a LoRA")
 
 
-def test_a_checkpoint_is_never_merged_into_itself(tiny_checkpoint: Path, public: Path) -> None:
-    before = (tiny_checkpoint / "dkt.json").read_bytes()
-    with pytest.raises(DktError, match="is the checkpoint itself"):
-        merge_into_checkpoint(tiny_checkpoint, public, tiny_checkpoint)
-    assert (tiny_checkpoint / "dkt.json").read_bytes() == before
+def test_a_checkpoint_is_never_merged_into_itself(
+    tiny_checkpoint: Path, public: Path, tmp_path: Path
+) -> None:
+    base = Path(shutil.copytree(tiny_checkpoint, tmp_path / "base"))
+    (link := tmp_path / "link").symlink_to(base)
+    before = {file: file.read_bytes() for file in base.rglob("*") if file.is_file()}
+    for output in (base, link, base / "vae" / ".."):
+        with pytest.raises(DktError, match="is the checkpoint itself"):
+            merge_into_checkpoint(base, public, output)
+    assert {file: file.read_bytes() for file in base.rglob("*") if file.is_file()} == before
 
 
 def test_what_fits_no_weight_is_named(tiny_checkpoint: Path, public: Path, tmp_path: Path) -> None:
