@@ -178,8 +178,9 @@ def merge_lora(targets: Weights, lora: Weights, pairs: Mapping[str, LoraPair]) -
 def describe(lora: Weights, pairs: Mapping[str, LoraPair]) -> str:
     """One line: how many pairs, of which ranks, added with which factor, and who says so.
 
-    And how many add nothing at all.
+    And how many add nothing at all, and what comes whole.
     """
+    whole = [key for key in lora.shapes if strip_prefix(key) in INPUT_WEIGHTS]
     ranks = sorted({pair.rank for pair in pairs.values()})
     scales = [f"{scale:g}" for scale in sorted({pair.scale for pair in pairs.values()})]
     shown = scales[0] if len(scales) == 1 else f"{scales[0]} to {scales[-1]}"
@@ -189,6 +190,7 @@ def describe(lora: Weights, pairs: Mapping[str, LoraPair]) -> str:
     return (
         f"merging {counted(len(pairs), 'LoRA pair')} of rank {', '.join(map(str, ranks))} with "
         f"scale {shown}: {source}"
+        + (f"; {name_some(whole)} in the place of the base's" if whole else "")
         + ("" if not empty else _NOTHING if empty == len(pairs) else some)
     )
 

@@ -72,12 +72,19 @@ class Weights:
         )
 
     def cast(self, dtype: torch.dtype) -> Weights:
-        """The same tensors in another type."""
-        return replace(
-            self,
-            dtypes=dict.fromkeys(self.dtypes, dtype),
-            read=lambda name: self.read(name).to(dtype),
-        )
+        """The same tensors in another type; reading raises DktError where it is too small."""
+
+        def read(name: str) -> torch.Tensor:
+            given = self.read(name)
+            made = given.to(dtype)
+            if not made.is_meta and not made.isfinite().all() and given.isfinite().all():
+                raise DktError(
+                    f"{self.origin}: {name} holds {float(given.abs().max()):g}, too large for "
+                    f"{str(dtype).removeprefix('torch.')}; take bfloat16 or float32"
+                )
+            return made
+
+        return replace(self, dtypes=dict.fromkeys(self.dtypes, dtype), read=read)
 
 
 def open_weights(path: Path) -> Weights:

@@ -567,6 +567,16 @@ def test_the_stored_type_can_be_chosen(files: OriginalFiles, tmp_path: Path) -> 
     torch.testing.assert_close(stored["blocks.0.attn1.to_q.weight"], expected)
 
 
+def test_a_stored_type_that_is_too_small_is_named(files: OriginalFiles, tmp_path: Path) -> None:
+    rewrite(files.transformer, lambda t: t | {"blocks.1.ffn.2.bias": torch.full((24,), -1e6)})
+    with pytest.raises(
+        DktError, match=r"ffn\S+ holds 1e\+06, too large for float16; take bfloat16"
+    ):
+        convert(files, tmp_path / "out", dtype=torch.float16)
+    assert not (tmp_path / "out").exists()
+    convert(files, tmp_path / "out", dtype=torch.bfloat16)
+
+
 def test_half_precision_weights_are_merged_in_float32() -> None:
     tensors = random_tensors(transformer_shapes(**TINY_DIT, image=8), seed=1)
     base = Weights.from_tensors({k: v.bfloat16() for k, v in tensors.items()}, "base")

@@ -134,8 +134,10 @@ def test_whole_weights_of_the_input_take_the_place_of_the_bases(
     base = in_float16(tiny_checkpoint, tmp_path / "base")
     given = torch.randn(WIDTH)
     save_file(load_file(public) | {"patch_embedding.bias": given}, public)
-    info = merge_into_checkpoint(base, public, tmp_path / "merged")
+    said: list[str] = []
+    info = merge_into_checkpoint(base, public, tmp_path / "merged", report=said.append)
     assert info.condition == "raw_depth"
+    assert any("; patch_embedding.bias in the place of the base's" in line for line in said)
     stored = load_file(tmp_path / "merged/transformer/diffusion_pytorch_model.safetensors")
     assert torch.equal(stored["patch_embedding.bias"], given.half())
     assert {value.dtype for value in stored.values()} == {torch.float16}
@@ -211,9 +213,10 @@ def test_what_lies_beside_the_weights_is_none_of_them(
 ) -> None:
     base = Path(shutil.copytree(tiny_checkpoint, tmp_path / "base"))
     shutil.copyfile(public, base / "transformer" / "lora.safetensors")
-    merge_into_checkpoint(base, public, tmp_path / "merged")
+    output = tmp_path / "transformer" / "merged"  # in no checkpoint, whatever it is called
+    merge_into_checkpoint(base, public, output)
     a, b = pair()
-    torch.testing.assert_close(queries(tmp_path / "merged"), queries(base) + b @ a)
+    torch.testing.assert_close(queries(output), queries(base) + b @ a)
 
 
 def test_the_embedded_checkpoint_is_merged_into_by_name(tmp_path: Path) -> None:
