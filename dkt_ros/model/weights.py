@@ -5,7 +5,6 @@ Knows safetensors and PyTorch's zip files. Knows nothing of what the tensors mea
 
 from __future__ import annotations
 
-import contextlib
 import json
 import math
 import pickle
@@ -232,8 +231,13 @@ def _unreadable(file: Path, kind: str, error: Exception) -> DktError:
 def not_fetched(file: Path) -> DktError | None:
     """What stands in the place of weights as they are called, None where nothing known does."""
     begin = b""
-    with contextlib.suppress(OSError), file.open("rb") as stream:
-        begin = stream.read(64)
+    try:
+        with file.open("rb") as stream:
+            begin = stream.read(64)
+    except PermissionError:  # which safetensors takes for a file that is not there
+        return DktError(f"{file} may not be read by this user; change its owner or mode")
+    except OSError:
+        pass
     start = begin.lstrip().lower()
     if start.startswith(b"version https://git-lfs"):
         return DktError(f"{file} is a Git LFS pointer to the weights; run `git lfs pull`")

@@ -5,7 +5,9 @@ from __future__ import annotations
 import ctypes
 import gc
 import json
+import os
 import struct
+import tempfile
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -253,3 +255,20 @@ def test_a_pointer_in_the_place_of_a_pickle_is_named(tmp_path: Path) -> None:
     (tmp_path / "w.pth").write_text(text)
     with pytest.raises(DktError, match="is a Git LFS pointer to the weights; run `git lfs pull`"):
         open_weights(tmp_path / "w.pth")
+
+
+@pytest.mark.parametrize("name", ["w.safetensors", "w.pth"])
+def test_a_file_of_another_user_is_told(name: str) -> None:
+    root = os.geteuid() == 0
+    with tempfile.TemporaryDirectory() as folder:
+        Path(folder).chmod(0o755)
+        file = Path(folder) / name
+        file.touch(mode=0)
+        if root:
+            os.seteuid(65534)
+        try:
+            with pytest.raises(DktError, match=rf"{name} may not be read by this user"):
+                open_weights(file)
+        finally:
+            if root:
+                os.seteuid(0)
