@@ -149,9 +149,11 @@ def new_checkpoint(output: Path) -> Iterator[Path]:
             folder.mkdir()
             try:
                 yield folder
-                _move_into_place(folder, output)
-            finally:
+            except BaseException:
                 shutil.rmtree(folder, ignore_errors=True)
+                raise
+            _move_into_place(folder, output)  # stopped amid that, the folder tells whose parts lie
+            shutil.rmtree(folder, ignore_errors=True)
     except (OSError, SafetensorError) as error:
         raise DktError(f"the checkpoint cannot be written to {output}: {error}") from error
     finally:

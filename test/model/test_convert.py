@@ -524,11 +524,15 @@ def test_parts_of_two_checkpoints_are_never_taken_for_one(
             raise KeyboardInterrupt
         return move(source, target)
 
-    monkeypatch.setattr(Path, "replace", killed_halfway)
-    with pytest.raises(KeyboardInterrupt):
-        convert(replace(files, lora=None), output)
+    with monkeypatch.context() as patched:
+        patched.setattr(Path, "replace", killed_halfway)
+        with pytest.raises(KeyboardInterrupt):
+            convert(replace(files, lora=None), output)
     with pytest.raises(DktError, match=r"lacks dkt\.json"):
         load_checkpoint(output)
+    info = convert(files, output)
+    assert load_checkpoint(output).info == info
+    assert not list(output.glob(".*"))
 
 
 def test_what_a_killed_conversion_left_goes_with_the_next(

@@ -91,6 +91,8 @@ def factor(path: Path, scale: float | None = None) -> tuple[Any, str]:
         (pair(PEFT), None, {"alpha_pattern": {r"attn1\.to_.": 2}}, 0.5, "adapter_config.json"),
         (pair(PEFT), None, {"alpha_pattern": {"q": 2}}, 2, "adapter_config.json"),
         (pair(PEFT), of_diffusers(lora_alpha=8), {}, 2, "lora_adapter_metadata"),
+        (pair("transformer.blocks.0.attn1.to_q"), of_diffusers(lora_alpha=8, alpha_pattern={
+         "^blocks.0.attn1.to_q": 2}), None, 0.5, "lora_adapter_metadata"),
         (pair(f"base_model.model.pipe.dit.{Q}"), None, {"alpha_pattern": {f"^pipe.dit.{Q}": 2}},
          0.5, "adapter_config.json"),
         (pair(f"base_model.model.dit.{Q}"), None, {"r": 9, "rank_pattern": {f"dit.{Q}": 4}}, 2,
@@ -194,9 +196,10 @@ def test_a_convolution_is_merged_over_its_kernel() -> None:
     lora = Weights.from_tensors(tensors, "lora")
     merged = merge_lora(base, lora, match_lora(lora, base)).read("patch_embedding.weight")
     torch.testing.assert_close(merged, torch.einsum("or...,rcdhw->ocdhw", b[:, :, 0, 0, 0], a))
-    wrong = {"patch_embedding.lora_A.weight": a.flatten(1), "patch_embedding.lora_B.weight": b}
-    with pytest.raises(DktError, match="does not fit the weight"):
-        match_lora(Weights.from_tensors(wrong, "lora"), base)
+    for wrong in (a.flatten(1), b), (a, b.expand(-1, -1, 1, 2, 2)), (a[:, :2], b):
+        named = dict(zip(tensors, wrong, strict=True))
+        with pytest.raises(DktError, match="does not fit the weight"):
+            match_lora(Weights.from_tensors(named, "lora"), base)
     whole = Weights.from_tensors(tensors | {"patch_embedding.weight": weight}, "lora")
     with pytest.raises(DktError, match="the same weight in two ways"):
         match_lora(whole, base)
