@@ -282,10 +282,9 @@ def _load_pickled(path: Path) -> tuple[dict[str, torch.Tensor], dict[str, str]]:
         raise _unreadable(path, "PyTorch file", error) from error
     beside: dict[str, str] = {}
     if isinstance(loaded, dict):
-        whole, loaded = loaded, _within(path, loaded)
-        if loaded is not whole:
-            numbers = [(k, v) for k, v in whole.items() if isinstance(v, (int, float))]
-            beside = {str(key): str(value) for key, value in numbers}
+        numbers = [(k, v) for k, v in loaded.items() if isinstance(v, (int, float))]
+        beside = {str(key): str(value) for key, value in numbers}
+        loaded = _within(path, loaded)
     if not isinstance(loaded, dict) or not loaded:
         raise DktError(f"{path} holds a {type(loaded).__name__}, expected tensors by name")
     for key, value in loaded.items():

@@ -342,6 +342,7 @@ def test_a_configuration_that_cannot_be_is_one_line(
             read(copied)
         assert "\n" not in str(caught.value)
         assert str(copied) in str(caught.value)
+        assert f"{copied}: {copied}" not in str(caught.value)
     said = capfd.readouterr()
     assert said.out + said.err == ""
 
