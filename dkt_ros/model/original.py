@@ -78,8 +78,8 @@ def transformer_config(shapes: Shapes, num_heads: int, eps: float = 1e-6) -> dic
             f"the transformer takes {in_channels} channels, expected {3 * Z_DIM} as of "
             "Wan2.1-Fun-Control; those for text alone take 16, Fun-InP and image to video 36"
         )
-    out_channels, rest = divmod(head[0], math.prod(patch_size))
-    if rest or out_channels != Z_DIM:
+    out_channels = head[0] // math.prod(patch_size)
+    if out_channels != Z_DIM:
         raise DktError(
             f"the transformer gives {head[0]} values for each patch of {math.prod(patch_size)} "
             f"latents, expected {Z_DIM} for each as of Wan2.1-Fun-Control; Wan2.2-TI2V-5B, which "
