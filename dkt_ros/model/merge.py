@@ -6,6 +6,7 @@ Knows checkpoint folders and lazy weights. Knows nothing of training.
 from __future__ import annotations
 
 import dataclasses
+import re
 import shutil
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
@@ -30,6 +31,7 @@ from dkt_ros.model.lora import describe, info_after, match_lora, merge_lora, ope
 from dkt_ros.model.weights import Weights, write_sharded
 
 _PARTS = (TRANSFORMER_DIR, VAE_DIR)
+_OURS = re.compile(rf"config\.json$|{WEIGHTS_STEM}")
 _LORA = "lora/"
 """Before a file in `sources`; once `base/` more for every LoRA that came after."""
 
@@ -125,11 +127,19 @@ def check_output(output: Path) -> None:
                 f"output {output} is in a part of the checkpoint {folder.parent}; name a folder "
                 "beside it"
             )
-    known = any((output / name).exists() for name in (INFO_FILE, PARTIAL))
-    if not known and (found := [name for name in _PARTS if (output / name).exists()]):
+    others = [
+        *shown(output, "model_index.json"),  # diffusers', whose parts are called the same
+        *(
+            file
+            for name in _PARTS
+            for file in shown(output / name, "*")
+            if not _OURS.match(file.name)
+        ),
+    ]
+    if others:
         raise DktError(
-            f"output {output} holds {' and '.join(found)} of no checkpoint, for it has no "
-            f"{INFO_FILE}; name another folder, or remove what would be replaced"
+            f"output {output} is no folder of a checkpoint alone, for it holds {others[0]}, beside "
+            "which or in whose place one would be written; name another folder"
         )
 
 
@@ -149,11 +159,9 @@ def new_checkpoint(output: Path) -> Iterator[Path]:
             folder.mkdir()
             try:
                 yield folder
-            except BaseException:
+                _move_into_place(folder, output)
+            finally:
                 shutil.rmtree(folder, ignore_errors=True)
-                raise
-            _move_into_place(folder, output)  # stopped amid that, the folder tells whose parts lie
-            shutil.rmtree(folder, ignore_errors=True)
     except (OSError, SafetensorError) as error:
         raise DktError(f"the checkpoint cannot be written to {output}: {error}") from error
     finally:

@@ -197,15 +197,22 @@ def test_nothing_is_written_into_a_part_of_a_checkpoint(
     assert sorted(base.rglob("*")) == before
 
 
-def test_a_folder_that_is_no_checkpoint_keeps_what_would_be_replaced(
-    tiny_checkpoint: Path, public: Path, tmp_path: Path
+@pytest.mark.parametrize(
+    "name", ["vae/Wan2.1_VAE.pth", "transformer/lora.safetensors", "model_index.json"]
+)
+def test_a_folder_keeps_what_is_no_checkpoints(
+    tiny_checkpoint: Path, public: Path, tmp_path: Path, name: str
 ) -> None:
-    mine = tmp_path / "models" / "vae" / "Wan2.1_VAE.pth"
-    mine.parent.mkdir(parents=True)
-    mine.write_bytes(b"mine")
-    with pytest.raises(DktError, match=r"holds vae of no checkpoint, for it has no dkt\.json"):
-        merge_into_checkpoint(tiny_checkpoint, public, tmp_path / "models")
-    assert mine.read_bytes() == b"mine"
+    output = Path(shutil.copytree(tiny_checkpoint, tmp_path / "output"))
+    (output / name).write_bytes(b"mine")
+    with pytest.raises(DktError, match=rf"for it holds \S+{name}, .* name another folder"):
+        merge_into_checkpoint(tiny_checkpoint, public, output)
+    assert (output / name).read_bytes() == b"mine"
+    load_checkpoint(output)
+    (output / name).unlink()
+    (output / "dkt.json").unlink()  # as it is where a conversion was stopped at its end
+    merge_into_checkpoint(tiny_checkpoint, public, output)
+    load_checkpoint(output)
 
 
 def test_what_lies_beside_the_weights_is_none_of_them(
