@@ -192,6 +192,16 @@ def test_a_bad_pytorch_file_is_refused(
         open_weights(tmp_path / "w.pt")
 
 
+def test_a_folder_s_files_hold_each_weight_once_and_all_headers_count(tmp_path: Path) -> None:
+    save_file({"a": torch.ones(1)}, tmp_path / "one.safetensors", {"lora_alpha": "4"})
+    save_file({"b": torch.ones(1)}, tmp_path / "two.safetensors", {"rank": "2"})
+    read = open_weights(tmp_path)
+    assert (sorted(read.shapes), read.metadata) == (["a", "b"], {"lora_alpha": "4", "rank": "2"})
+    save_file({"b": torch.zeros(1)}, tmp_path / "three.safetensors")  # such as a later step's
+    with pytest.raises(DktError, match=r"two\.safetensors holds b, which another shard of"):
+        open_weights(tmp_path)
+
+
 def test_a_folder_without_weights_is_named(tmp_path: Path) -> None:
     with pytest.raises(DktError, match=r"holds no \.safetensors"):
         open_weights(tmp_path)
