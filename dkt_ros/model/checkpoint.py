@@ -87,7 +87,7 @@ def load_checkpoint(
     transformer = _read_part(WanTransformer3DModel, folder / TRANSFORMER_DIR, torch_dtype)
     vae = _read_part(AutoencoderKLWan, folder / VAE_DIR, torch_dtype)
     transformer, vae = transformer.to(torch_device), vae.to(torch_device)
-    with _readable(folder / VAE_DIR):  # its statistics are first used here
+    with _fitting(folder):
         network = DktNetwork(transformer, vae, prompt_embeds, info)
     if not plain:
         network.collapse_context()
@@ -213,7 +213,7 @@ def empty_network(path: str | Path, prompt: torch.Tensor | None = None) -> DktNe
     parts: dict[str, Any] = {}
     kinds: dict[str, Any] = {TRANSFORMER_DIR: WanTransformer3DModel, VAE_DIR: AutoencoderKLWan}
     for name, cls in kinds.items():
-        stored = _stored(folder / name).shapes
+        stored = stored_weights(folder / name).shapes
         with _readable(folder / name), torch.device("meta"):
             part = cls.from_config(cls.load_config(folder / name, local_files_only=True))
         wanted = {key: tuple(value.shape) for key, value in part.state_dict().items()}
@@ -224,12 +224,15 @@ def empty_network(path: str | Path, prompt: torch.Tensor | None = None) -> DktNe
             mismatched={k for k in wanted.keys() & stored.keys() if wanted[k] != stored[k]},
         )
         parts[name] = part
-    with _readable(folder / VAE_DIR):
+    with _fitting(folder):
         return DktNetwork(parts[TRANSFORMER_DIR], parts[VAE_DIR], prompt, info)
 
 
-def _stored(folder: Path) -> Weights:
-    """The weights of one part, unread: diffusers takes integers, and says little of a bad file."""
+def stored_weights(folder: Path) -> Weights:
+    """The weights of one part, unread; what else lies beside them is none of it.
+
+    diffusers would take integers, and says little of a bad file.
+    """
     from dkt_ros.model.weights import open_weights
 
     index = folder / f"{WEIGHTS_STEM}.safetensors.index.json"
@@ -262,6 +265,18 @@ def _readable(folder: Path) -> Iterator[None]:
             logging.enable_progress_bar()
 
 
+@contextmanager
+def _fitting(folder: Path) -> Iterator[None]:
+    """Names the checkpoint whose parts do not fit each other."""
+    try:
+        with _readable(folder / VAE_DIR):  # its statistics are first used here
+            yield
+    except DktError as error:
+        if str(folder) in str(error):
+            raise
+        raise DktError(f"{folder}: {error}") from error
+
+
 def _check_names(folder: Path, **found: Collection[str]) -> None:
     """found: names of weights by what is wrong with them."""
     for kind, keys in found.items():
@@ -274,7 +289,7 @@ def _check_names(folder: Path, **found: Collection[str]) -> None:
 
 def _read_part(cls: Any, folder: Path, dtype: torch.dtype) -> Any:
     """One diffusers model, complete and undamaged, or a DktError."""
-    _stored(folder)
+    stored_weights(folder)
     with _readable(folder):
         model, loading = cls.from_pretrained(
             folder,
@@ -306,7 +321,8 @@ def read_prompt(file: Path) -> torch.Tensor:
         raise DktError(f"{file} holds {sorted(tensors)}, expected one tensor {PROMPT_KEY}")
     prompt = tensors[PROMPT_KEY]
     prompt = prompt[0] if prompt.dim() == 3 and len(prompt) == 1 else prompt
-    if prompt.dim() != 2 or not prompt.is_floating_point() or not prompt.isfinite().all():
+    known = prompt.is_floating_point() and prompt.element_size() > 1  # in 8 bits none computes
+    if prompt.dim() != 2 or not prompt.numel() or not known or not prompt.isfinite().all():
         raise DktError(
             f"{file} holds {str(prompt.dtype).removeprefix('torch.')} of shape "
             f"{tuple(prompt.shape)}, expected finite floats (tokens, values); convert the "

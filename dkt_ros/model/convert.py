@@ -182,7 +182,7 @@ def read_sidecar(transformer: Path) -> dict[str, Any]:
     folder = transformer if transformer.is_dir() else transformer.parent
     try:
         content = json.loads((folder / "config.json").read_text(encoding="utf-8-sig"))
-    except (OSError, ValueError):
+    except (OSError, ValueError, RecursionError):
         return {}
     if isinstance(content, dict) and isinstance(content.get("dit"), dict):
         content = content["dit"]
@@ -195,11 +195,11 @@ def _heads(
     """(number of heads, eps): as requested, else from the sidecar, else width / 128."""
     fits = sidecar.get("dim") == width
     eps = sidecar.get("eps") if fits else None
-    eps = float(eps) if isinstance(eps, (int, float)) else 1e-6
+    eps = float(eps) if isinstance(eps, (int, float)) and 0 < eps < 1 else 1e-6
     if requested is not None:
         return requested, eps
     noted = sidecar.get("num_heads")
-    if fits and isinstance(noted, int):
+    if fits and type(noted) is int:  # true is none
         report(f"{counted(noted, 'head')}, from the config.json beside the transformer")
         return noted, eps
     if width % original.HEAD_DIM:

@@ -152,7 +152,8 @@ class CheckpointInfo:
 
 def found_instead(folder: Path) -> str:
     """What a folder without dkt.json is taken for by mistake, in words; empty: nothing known."""
-    if below := sorted(str(file.parent) for file in folder.glob(f"*/{INFO_FILE}")):
+    # Hidden is what was being written.
+    if below := sorted(str(file.parent) for file in folder.glob(f"[!.]*/{INFO_FILE}")):
         return f"is no checkpoint, but holds one: name {' or '.join(below[:3])}"
     if (folder.parent / INFO_FILE).is_file():
         return f"is a part of one: name {folder.parent}"

@@ -51,6 +51,10 @@ class LoraPair:
 def open_lora(path: Path) -> Weights:
     """A LoRA file, or the one in a folder of peft's or diffusers'."""
     found = [path / name for name in _FILES if (path / name).is_file()]
+    if len(found) > 1:
+        raise DktError(
+            f"{path} holds {' and '.join(file.name for file in found)}; name the one that is meant"
+        )
     return open_weights(found[0] if found else path)
 
 
@@ -65,18 +69,19 @@ def match_lora(lora: Weights, targets: Weights, scale: float | None = None) -> d
     shape, and where nothing says what B A is multiplied by.
     """
     sides: dict[str, dict[str, str]] = {}
-    flat, whole = _flat_names(targets), set(whole_weights(lora, targets).values())
+    flat, whole = _flat_names(targets), whole_weights(lora, targets)
     for key in lora.shapes:
         if match := _SIDE.match(key):
             side = _SIDES.get(match["side"], match["side"])
         elif match := _ALPHA.match(key):
             side = "alpha"
-        elif key in whole:
+        elif key in whole.values():
             continue
         else:
             raise DktError(
                 f"{lora.origin}: {key} is no LoRA weight, expected ….lora_A.weight, "
-                "….lora_B.weight, their forms lora_down and lora_up, or ….alpha"
+                "….lora_B.weight, their forms lora_down and lora_up, or ….alpha; what an adapter "
+                "holds beyond them (DoRA, LoKr, diff, bias) its trainer's tool merges into the base"
             )
         pair = sides.setdefault(_module(match["module"], flat), {})
         if side in pair:
@@ -86,7 +91,7 @@ def match_lora(lora: Weights, targets: Weights, scale: float | None = None) -> d
         raise DktError(f"{lora.origin} holds no LoRA weights")
     names = transformer_names(f"{module}.weight" for module in sides)
     modules = {target: name.removesuffix(".weight") for target, name in names.items()}
-    if len(modules) != len(sides):
+    if len(modules) != len(sides) or whole.keys() & modules.keys():
         raise DktError(f"{lora.origin} names the same weight in two ways")
     for target, module in modules.items():
         _check_pair(lora, sides[module], target, targets)
@@ -149,16 +154,23 @@ def merge_lora(targets: Weights, lora: Weights, pairs: Mapping[str, LoraPair]) -
     def read(name: str) -> torch.Tensor:
         weight = targets.read(name)
         if name in whole:
-            return lora.read(whole[name]).to(weight.dtype)
+            given = lora.read(whole[name]).to(weight.dtype)
+            if not given.is_meta:
+                check_finite(lora.origin, whole[name], given)
+            return given
         if name not in pairs:
             return weight
         pair = pairs[name]
         a, b = lora.read(pair.a).float(), lora.read(pair.b).float()
-        merged = torch.addmm(weight.float(), b, a, alpha=pair.scale)
+        flat = weight.float().flatten(1)
+        merged = torch.addmm(flat, b.flatten(1), a.flatten(1), alpha=pair.scale).to(weight.dtype)
         if not merged.is_meta and not merged.isfinite().all():
             check_finite(targets.origin, name, weight)
-            raise DktError(f"{lora.origin}: {pair.b} times {pair.a} is not finite")
-        return merged.to(weight.dtype)
+            raise DktError(
+                f"{lora.origin}: {pair.b} times {pair.a} is not finite, or not where it is added "
+                f"to {name} in {weight.dtype}"
+            )
+        return merged.view(weight.shape)
 
     return replace(targets, read=read)
 
@@ -166,8 +178,9 @@ def merge_lora(targets: Weights, lora: Weights, pairs: Mapping[str, LoraPair]) -
 def describe(lora: Weights, pairs: Mapping[str, LoraPair]) -> str:
     """One line: how many pairs, of which ranks, added with which factor, and who says so.
 
-    And how many add nothing at all.
+    And how many add nothing at all, and what comes whole.
     """
+    whole = [key for key in lora.shapes if strip_prefix(key) in INPUT_WEIGHTS]
     ranks = sorted({pair.rank for pair in pairs.values()})
     scales = [f"{scale:g}" for scale in sorted({pair.scale for pair in pairs.values()})]
     shown = scales[0] if len(scales) == 1 else f"{scales[0]} to {scales[-1]}"
@@ -177,6 +190,7 @@ def describe(lora: Weights, pairs: Mapping[str, LoraPair]) -> str:
     return (
         f"merging {counted(len(pairs), 'LoRA pair')} of rank {', '.join(map(str, ranks))} with "
         f"scale {shown}: {source}"
+        + (f"; {name_some(whole)} in the place of the base's" if whole else "")
         + ("" if not empty else _NOTHING if empty == len(pairs) else some)
     )
 
@@ -204,7 +218,8 @@ def _scales(
         elif has_alpha:
             raise DktError(f"{lora.origin}: {pair['A']} has no alpha beside it, others have")
         else:
-            stated = agreed_scale(rules, module, rank)
+            wrapped = _SIDE.sub(r"\g<module>", pair["A"]).removeprefix(_PEFT)
+            stated = agreed_scale(rules, {module, wrapped}, rank)
         if stated is None:
             stated = _by_convention(lora, pair["A"], scale)
         found[module] = (stated[0] * (1.0 if scale is None else scale), stated[1] + times)
@@ -240,6 +255,11 @@ def _rank(lora: Weights, pair: Mapping[str, str]) -> int:
     return lora.shapes[pair["A"]][0]
 
 
+def _without_ones(shape: tuple[int, ...]) -> tuple[int, ...]:
+    """Without the ones that a shape of a matrix or more ends in."""
+    return _without_ones(shape[:-1]) if len(shape) > 2 and shape[-1] == 1 else tuple(shape)
+
+
 def _check_pair(lora: Weights, pair: Mapping[str, str], target: str, targets: Weights) -> None:
     for side, other in (("A", "B"), ("B", "A")):
         if side not in pair:
@@ -258,8 +278,9 @@ def _check_pair(lora: Weights, pair: Mapping[str, str], target: str, targets: We
             "state, and save it again"
         )
     weight = targets.shapes[target]
-    fits = len(a) == len(b) == len(weight) == 2 and a[0] == b[1] and (b[0], a[1]) == tuple(weight)
-    if not fits:
+    fits = len(a) == len(b) > 1 and a[0] == b[1] and set(b[2:]) <= {1}
+    # A kernel of one pixel is a matrix: so kohya's tools write those of linear layers.
+    if not fits or _without_ones((b[0], *a[1:])) != _without_ones(weight):
         raise DktError(
             f"{lora.origin}: {pair['B']} {b} times {pair['A']} {a} does not fit the weight "
             f"{weight}; take the base that it was trained for"

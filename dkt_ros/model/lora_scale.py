@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import math
 import re
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -19,8 +19,14 @@ from dkt_ros.model.weights import Weights
 
 CONFIG_FILE = "adapter_config.json"
 DIFFUSERS_HEADER = "lora_adapter_metadata"
-HEADERS = (("ss_network_alpha", "ss_network_dim"), ("lora_alpha", "rank"))
-"""Header entries of alpha and rank: kohya's and musubi's; SimpleTuner's and LightX2V's."""
+HEADERS = (("ss_network_alpha", "ss_network_dim"), ("lora_alpha", "rank"), ("alpha", "rank"))
+"""Header entries of alpha and rank: kohya's and musubi's; SimpleTuner's and LightX2V's; what a loop
+of one's own saves beside its tensors."""
+_MORE = (
+    *("use_dora", "fan_in_fan_out", "lora_bias"),
+    *("use_qalora", "layer_replication", "alora_invocation_tokens"),
+)
+"""peft's settings by which a layer is not W + scale B A, or another one than it was."""
 _CHANGES_BASE = ("pissa", "olora", "corda", "loftq", "lora_ga")
 """peft's ways of beginning that change the base weights, to which B A then belongs."""
 
@@ -36,15 +42,19 @@ class ScaleRule:
     alphas: Mapping[str, Any] = field(default_factory=dict)
     ranks: Mapping[str, Any] = field(default_factory=dict)
 
-    def scale(self, module: str, rank: int) -> float:
-        """The factor of one module's B A, whose shapes have this rank; DktError for another."""
-        stated = _by_pattern(self.ranks, module, self.rank)
+    def scale(self, names: Collection[str], rank: int) -> float:
+        """The factor of one module's B A, whose shapes have this rank; DktError for another.
+
+        names: of the module, as patterns may have it: bare, and behind what it was wrapped in.
+        """
+        module = min(names, key=len)
+        stated = _by_pattern(self.ranks, names, self.rank)
         if stated is not None and stated != rank:
             raise DktError(
                 f"{self.source} says rank {stated:g} of {module}, the shapes say {rank}: they do "
                 "not belong together"
             )
-        alpha = _by_pattern(self.alphas, module, self.alpha)
+        alpha = _by_pattern(self.alphas, names, self.alpha)
         return alpha / (math.sqrt(rank) if self.rank_stabilized else rank)
 
 
@@ -83,9 +93,15 @@ def alpha_of(lora: Weights, key: str) -> float:
     return value
 
 
-def agreed_scale(rules: list[ScaleRule], module: str, rank: int) -> tuple[float, str] | None:
-    """The factor that all rules give one module, and who says so; None without rules."""
-    found = [(rule.scale(module, rank), rule.source) for rule in rules]
+def agreed_scale(
+    rules: list[ScaleRule], names: Collection[str], rank: int
+) -> tuple[float, str] | None:
+    """The factor that all rules give one module, and who says so; None without rules.
+
+    names: see ScaleRule.scale.
+    """
+    module = min(names, key=len)
+    found = [(rule.scale(names, rank), rule.source) for rule in rules]
     for scale, source in found[1:]:
         if not math.isclose(scale, found[0][0], rel_tol=1e-6):
             raise DktError(
@@ -108,7 +124,7 @@ def _parsed(text: str, source: str) -> dict[str, Any]:
 def _rule(content: Mapping[str, Any], source: str) -> ScaleRule:
     started = str(content.get("init_lora_weights") or "").lower()
     special = [
-        *(name for name in ("use_dora", "fan_in_fan_out", "lora_bias") if content.get(name)),
+        *(name for name in _MORE if content.get(name)),
         *(f"init_lora_weights {name}" for name in _CHANGES_BASE if started.startswith(name)),
         *([str(content["peft_type"])] if content.get("peft_type", "LORA") != "LORA" else []),
     ]
@@ -138,9 +154,9 @@ def _positive(value: float) -> float:
     return value
 
 
-def _by_pattern(patterns: Mapping[str, Any], module: str, default: Any) -> Any:
+def _by_pattern(patterns: Mapping[str, Any], names: Collection[str], default: Any) -> Any:
     """As peft does: the first pattern that a module's name ends in."""
     for pattern, value in patterns.items():
-        if re.match(rf"(.*\.)?({pattern})$", module):
+        if any(re.match(rf"(.*\.)?({pattern})$", name) for name in names):
             return float(value)
     return default

@@ -6,6 +6,7 @@ Knows checkpoint folders and lazy weights. Knows nothing of training.
 from __future__ import annotations
 
 import dataclasses
+import re
 import shutil
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
@@ -23,10 +24,16 @@ from dkt_ros.model.checkpoint import (
     checked_folder,
     empty_network,
     finish_checkpoint,
+    stored_weights,
 )
 from dkt_ros.model.info import INFO_FILE, CheckpointInfo
 from dkt_ros.model.lora import describe, info_after, match_lora, merge_lora, open_lora
-from dkt_ros.model.weights import Weights, open_weights, write_sharded
+from dkt_ros.model.weights import Weights, write_sharded
+
+_PARTS = (TRANSFORMER_DIR, VAE_DIR)
+_OURS = re.compile(rf"config\.json$|{WEIGHTS_STEM}")
+_LORA = "lora/"
+"""Before a file in `sources`; once `base/` more for every LoRA that came after."""
 
 
 def transformer_weights(checkpoint: Path) -> Weights:
@@ -34,7 +41,7 @@ def transformer_weights(checkpoint: Path) -> Weights:
 
     Raises DktError where the folder is no whole checkpoint.
     """
-    return open_weights(checked_folder(checkpoint) / TRANSFORMER_DIR)
+    return stored_weights(checked_folder(checkpoint) / TRANSFORMER_DIR)
 
 
 def merge_into_checkpoint(
@@ -54,13 +61,21 @@ def merge_into_checkpoint(
     empty_network(base)  # what is damaged in it would be copied
     known = CheckpointInfo.read(base)
     adapter = open_lora(lora)
+    added = {f"{_LORA}{file.name}": sha256(file) for file in adapter.files}
+    before = {key: digest for key, digest in known.sources.items() if _LORA in key}
+    if again := [key for key, digest in before.items() if digest in added.values()]:
+        raise DktError(
+            f"{lora} is merged into {base} already: its {INFO_FILE} names it as {again[0]}; take "
+            "the checkpoint that was before, and --lora-scale for more or less of it"
+        )
     info = dataclasses.replace(
         info_after(adapter, transformer_weights(base), known),
         name=output.resolve().name,
         origin=f"{known.name} with a LoRA merged by dkt convert",
         sources={
             **{f"base/{file.name}": sha256(file) for file in transformer_weights(base).files},
-            **{f"lora/{file.name}": sha256(file) for file in adapter.files},
+            **{f"base/{key}": digest for key, digest in before.items()},
+            **added,
         },
     )
     write_with(base, with_lora(base, adapter, scale, report), output, info)
@@ -103,9 +118,29 @@ def write_with(base: Path, transformer: Weights, output: Path, info: CheckpointI
 
 
 def check_output(output: Path) -> None:
-    """Raises DktError where no checkpoint can lie."""
+    """Raises DktError where no checkpoint can lie, and where one would spoil what lies there."""
     if output.exists() and not output.is_dir():
         raise DktError(f"output {output} is a file, expected a folder")
+    for folder in (output.resolve(), *output.resolve().parents):
+        if folder.name in _PARTS and (folder.parent / INFO_FILE).is_file():
+            raise DktError(
+                f"output {output} is in a part of the checkpoint {folder.parent}; name a folder "
+                "beside it"
+            )
+    others = [
+        *shown(output, "model_index.json"),  # diffusers', whose parts are called the same
+        *(
+            file
+            for name in _PARTS
+            for file in shown(output / name, "*")
+            if not _OURS.match(file.name)
+        ),
+    ]
+    if others:
+        raise DktError(
+            f"output {output} is no folder of a checkpoint alone, for it holds {others[0]}, beside "
+            "which or in whose place one would be written; name another folder"
+        )
 
 
 @contextmanager
@@ -137,7 +172,9 @@ def new_checkpoint(output: Path) -> Iterator[Path]:
 def _move_into_place(folder: Path, output: Path) -> None:
     """Moves a whole new checkpoint into place; `dkt.json` goes first and comes back last."""
     (output / INFO_FILE).unlink(missing_ok=True)
-    for name in (TRANSFORMER_DIR, VAE_DIR):
-        shutil.rmtree(output / name, ignore_errors=True)
-    for name in (TRANSFORMER_DIR, VAE_DIR, PROMPT_FILE, INFO_FILE):
+    for part in (output / name for name in _PARTS):
+        if part.is_symlink():  # what it points to is another's
+            part.unlink()
+        shutil.rmtree(part, ignore_errors=True)
+    for name in (*_PARTS, PROMPT_FILE, INFO_FILE):
         (folder / name).replace(output / name)

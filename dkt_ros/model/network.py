@@ -5,6 +5,8 @@ Knows the channel order of DKT's input. Knows nothing of steps, windows, files o
 
 from __future__ import annotations
 
+import math
+
 import torch
 from diffusers.models.autoencoders.autoencoder_kl_wan import AutoencoderKLWan
 from diffusers.models.transformers.transformer_wan import WanTransformer3DModel
@@ -152,6 +154,8 @@ def _check_parts(
     for name in ("latents_mean", "latents_std"):
         if len(vae.config[name]) != z_dim:
             raise DktError(f"VAE config: {name} has {len(vae.config[name])} values, z_dim {z_dim}")
+    if not all(map(math.isfinite, vae.config["latents_mean"])):
+        raise DktError("VAE config: latents_mean has values that are no finite numbers")
     if not all(0 < value < float("inf") for value in vae.config["latents_std"]):
         raise DktError("VAE config: latents_std has values that are no finite numbers above 0")
     if info.sees_depth and config["in_channels"] < 3 * z_dim:

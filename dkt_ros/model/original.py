@@ -78,6 +78,13 @@ def transformer_config(shapes: Shapes, num_heads: int, eps: float = 1e-6) -> dic
             f"the transformer takes {in_channels} channels, expected {3 * Z_DIM} as of "
             "Wan2.1-Fun-Control; those for text alone take 16, Fun-InP and image to video 36"
         )
+    out_channels = head[0] // math.prod(patch_size)
+    if out_channels != Z_DIM:
+        raise DktError(
+            f"the transformer gives {head[0]} values for each patch of {math.prod(patch_size)} "
+            f"latents, expected {Z_DIM} for each as of Wan2.1-Fun-Control; Wan2.2-TI2V-5B, which "
+            "has 48, goes with another VAE"
+        )
     if num_heads < 1 or dim % num_heads or (dim // num_heads) % 2:
         raise DktError(
             f"{num_heads} heads do not divide a width of {dim} into even parts; name the right "
@@ -90,7 +97,7 @@ def transformer_config(shapes: Shapes, num_heads: int, eps: float = 1e-6) -> dic
         "num_attention_heads": num_heads,
         "attention_head_dim": dim // num_heads,
         "in_channels": in_channels,
-        "out_channels": head[0] // math.prod(patch_size),
+        "out_channels": out_channels,
         "text_dim": _shape(named, "text_embedding.0.weight", 2)[1],
         "freq_dim": _shape(named, "time_embedding.0.weight", 2)[1],
         "ffn_dim": _shape(named, "blocks.0.ffn.0.weight", 2)[0],

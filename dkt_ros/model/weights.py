@@ -5,7 +5,6 @@ Knows safetensors and PyTorch's zip files. Knows nothing of what the tensors mea
 
 from __future__ import annotations
 
-import contextlib
 import json
 import math
 import pickle
@@ -41,7 +40,8 @@ class Weights:
     """Named tensors that are read when asked for.
 
     shapes, dtypes: what `read(name)` will return. origin: where they come from, for messages.
-    files: the files behind them, for hashing. metadata: texts in a safetensors file's header.
+    files: the files behind them, for hashing. metadata: texts in a safetensors file's header, and
+    numbers beside the tensors of a PyTorch file.
     """
 
     shapes: Mapping[str, tuple[int, ...]]
@@ -71,12 +71,19 @@ class Weights:
         )
 
     def cast(self, dtype: torch.dtype) -> Weights:
-        """The same tensors in another type."""
-        return replace(
-            self,
-            dtypes=dict.fromkeys(self.dtypes, dtype),
-            read=lambda name: self.read(name).to(dtype),
-        )
+        """The same tensors in another type; reading raises DktError where it is too small."""
+
+        def read(name: str) -> torch.Tensor:
+            given = self.read(name)
+            made = given.to(dtype)
+            if not made.is_meta and not made.isfinite().all() and given.isfinite().all():
+                raise DktError(
+                    f"{self.origin}: {name} holds {float(given.abs().max()):g}, too large for "
+                    f"{str(dtype).removeprefix('torch.')}; take bfloat16 or float32"
+                )
+            return made
+
+        return replace(self, dtypes=dict.fromkeys(self.dtypes, dtype), read=read)
 
 
 def open_weights(path: Path) -> Weights:
@@ -152,13 +159,14 @@ def _write_shard(weights: Weights, keys: list[str], file: Path, inspection: Insp
 def _indexed_shards(index: Path) -> list[Path]:
     try:
         names = set(json.loads(index.read_text(encoding="utf-8-sig"))["weight_map"].values())
-    except (OSError, ValueError, KeyError, AttributeError, TypeError) as error:
-        raise DktError(f"{index} is no index of weight shards: {error!r}") from error
-    shards = [index.parent / str(name) for name in sorted(names)]
-    for shard in shards:
-        if not shard.is_file():
-            raise DktError(f"{index} names {shard.name}, which is missing; fetch it too")
-    return shards
+    except (OSError, ValueError, KeyError, AttributeError, TypeError, RecursionError) as error:
+        raise DktError(f"{index} is no index of weight shards: {error!r:.200}") from error
+    for name in sorted(map(str, names)):
+        if Path(name).is_absolute() or ".." in Path(name).parts:
+            raise DktError(f"{index} names {name}, expected a file in its own folder")
+        if not (index.parent / name).is_file():
+            raise DktError(f"{index} names {name}, which is missing; fetch it too")
+    return [index.parent / name for name in sorted(map(str, names))]
 
 
 def _shards_in(folder: Path) -> list[Path]:
@@ -180,12 +188,15 @@ def _shards_in(folder: Path) -> list[Path]:
 
 def _open_pickled(path: Path, shards: list[Path]) -> Weights:
     tensors: dict[str, torch.Tensor] = {}
+    metadata: dict[str, str] = {}
     for shard in shards:
-        loaded = _load_pickled(shard)
+        loaded, beside = _load_pickled(shard)
+        metadata |= beside
         if twice := tensors.keys() & loaded.keys():
             raise DktError(f"{shard} holds {min(twice)}, which another shard of {path} holds too")
         tensors |= loaded
-    return replace(Weights.from_tensors(tensors, str(path)), files=tuple(shards))
+    opened = Weights.from_tensors(tensors, str(path))
+    return replace(opened, files=tuple(shards), metadata=metadata)
 
 
 def _open_safetensors(path: Path, shards: list[Path]) -> Weights:
@@ -220,8 +231,13 @@ def _unreadable(file: Path, kind: str, error: Exception) -> DktError:
 def not_fetched(file: Path) -> DktError | None:
     """What stands in the place of weights as they are called, None where nothing known does."""
     begin = b""
-    with contextlib.suppress(OSError), file.open("rb") as stream:
-        begin = stream.read(64)
+    try:
+        with file.open("rb") as stream:
+            begin = stream.read(64)
+    except PermissionError:  # which safetensors takes for a file that is not there
+        return DktError(f"{file} may not be read by this user; change its owner or mode")
+    except OSError:
+        pass
     start = begin.lstrip().lower()
     if start.startswith(b"version https://git-lfs"):
         return DktError(f"{file} is a Git LFS pointer to the weights; run `git lfs pull`")
@@ -240,15 +256,19 @@ def _type(name: str, count: int, key: str, file: Path) -> torch.dtype:
     if count == 1 and name in _INTEGERS:
         return _INTEGERS[name]
     if name not in _FLOATS:
-        raise DktError(
-            f"{file}: {key} is stored as {name}, expected one of {', '.join(_FLOATS)}; "
-            "quantised weights cannot be converted"
-        )
+        raise _no_type(file, key, name)
     return _FLOATS[name]
 
 
-def _load_pickled(path: Path) -> dict[str, torch.Tensor]:
-    """The tensors of a PyTorch file, memory-mapped where its format allows."""
+def _no_type(file: Path, key: str, name: str) -> DktError:
+    return DktError(
+        f"{file}: {key} is stored as {name}, expected one of {', '.join(_FLOATS)}; "
+        "quantised weights cannot be converted, take those before"
+    )
+
+
+def _load_pickled(path: Path) -> tuple[dict[str, torch.Tensor], dict[str, str]]:
+    """The tensors of a PyTorch file, memory-mapped where its format allows, and its metadata."""
     try:
         loaded = torch.load(
             path, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(path)
@@ -260,7 +280,10 @@ def _load_pickled(path: Path) -> dict[str, torch.Tensor]:
         ) from error
     except (OSError, RuntimeError, EOFError, ValueError, KeyError, TypeError) as error:
         raise _unreadable(path, "PyTorch file", error) from error
+    beside: dict[str, str] = {}
     if isinstance(loaded, dict):
+        numbers = [(k, v) for k, v in loaded.items() if isinstance(v, (int, float))]
+        beside = {str(key): str(value) for key, value in numbers}
         loaded = _within(path, loaded)
     if not isinstance(loaded, dict) or not loaded:
         raise DktError(f"{path} holds a {type(loaded).__name__}, expected tensors by name")
@@ -269,8 +292,11 @@ def _load_pickled(path: Path) -> dict[str, torch.Tensor]:
             raise DktError(f"{path}: {key!r} is a {type(value).__name__}, expected a tensor")
         single = value.numel() == 1 and value.dtype in _INTEGERS.values()
         if value.dtype not in _FLOATS.values() and not single:
-            raise DktError(f"{path}: {key} has type {value.dtype}, expected a float type")
-    return loaded
+            raise _no_type(path, key, f"type {value.dtype}")
+        if value.layout != torch.strided or value.is_meta:
+            kind = "has no values" if value.is_meta else f"is stored as {value.layout}"
+            raise DktError(f"{path}: {key} {kind}, expected a dense tensor; save it as one")
+    return loaded, beside
 
 
 def _within(path: Path, loaded: dict[Any, Any]) -> dict[Any, Any]:

@@ -105,6 +105,25 @@ def test_dkt_json_says_where_it_comes_from(files: OriginalFiles, tmp_path: Path)
     ]
 
 
+def test_dkt_json_is_what_the_header_of_the_lora_says(files: OriginalFiles, tmp_path: Path) -> None:
+    file = lora_file(files)
+    save_file(load_file(file), file, {"dkt_condition": "raw_depth", "dkt_steps": "3"})
+    info = convert(files, tmp_path / "out")
+    assert (info.condition, info.steps) == ("raw_depth", 3)
+    assert CheckpointInfo.read(tmp_path / "out") == info
+
+
+@pytest.mark.parametrize("eps", ["-1e-6", "0", "NaN"])
+def test_an_eps_that_can_be_none_is_not_taken(
+    files: OriginalFiles, tmp_path: Path, eps: str
+) -> None:
+    beside = files.transformer.parent / "config.json"
+    beside.write_text(f'{{"dim": 24, "num_heads": 2, "eps": {eps}}}')
+    convert(files, tmp_path / "out")
+    config = json.loads((tmp_path / "out/transformer/config.json").read_text())
+    assert config["eps"] == 1e-6
+
+
 def in_diffusers_names(key: str) -> str:
     for old, new in (
         ("self_attn.o", "attn1.to_out.0"),
@@ -193,6 +212,8 @@ def test_a_lora_may_cover_some_layers_only(files: OriginalFiles, tmp_path: Path)
         (lambda t: t | {"blocks.7.self_attn.q.alpha": torch.ones(1)}, "has no lora_A beside it"),
         (lambda t: t | {f"{QUERY}.lora_A.default.weight": torch.ones(3, 7)}, "does not fit"),
         (lambda t: t | {f"{QUERY}.lora_A.default.weight": torch.ones(2, 24)}, "does not fit"),
+        (lambda t: t | {"patch_embedding.weight": torch.ones(24, 36, 1, 2, 2)},
+         r"patch_embedding\.weight \(24, 36, 1, 2, 2\) does not fit the weight \(24, 48,"),
         (lambda t: t | {f"{QUERY}.lora_B.default.weight": torch.ones(24, 3, 1)}, "does not fit"),
         (lambda t: t | {f"diffusion_model.{QUERY}.lora_A.weight": torch.ones(3, 24)}, "the same"),
         (lambda t: t | {"blocks.0.attn1.to_q.lora_A.weight": torch.ones(3, 24),
@@ -245,6 +266,8 @@ def test_ref_conv_is_ignored_and_said(
          "takes 16 channels, expected 48 as of Wan2.1-Fun-Control"),
         (lambda t: t | {"patch_embedding.weight": torch.ones(24, 36, 1, 2, 2)},
          "takes 36 channels, expected 48 as of Wan2.1-Fun-Control"),
+        (lambda t: t | {"head.head.weight": torch.ones(192, 24), "head.head.bias": torch.ones(192)},
+         r"gives 192 values for each patch of 4 latents, expected 16 .* Wan2\.2-TI2V-5B"),
     ],
 )  # fmt: skip
 def test_transformer_keys_that_do_not_fit_are_named(
@@ -296,7 +319,17 @@ def test_heads_come_from_the_config_beside_the_file(
     assert (given["num_attention_heads"], given["eps"]) == (2, config["eps"])
 
 
-@pytest.mark.parametrize("sidecar", ["{", "[]", '{"dim": 99, "num_heads": 3}', None])
+@pytest.mark.parametrize(
+    "sidecar",
+    [
+        "{",
+        "[]",
+        "[" * 100_000,
+        '{"dim": 99, "num_heads": 3}',
+        '{"dim": 24, "num_heads": true}',
+        None,
+    ],
+)
 def test_without_a_fitting_config_the_heads_must_be_given(
     files: OriginalFiles, tmp_path: Path, sidecar: str | None
 ) -> None:
@@ -491,11 +524,15 @@ def test_parts_of_two_checkpoints_are_never_taken_for_one(
             raise KeyboardInterrupt
         return move(source, target)
 
-    monkeypatch.setattr(Path, "replace", killed_halfway)
-    with pytest.raises(KeyboardInterrupt):
-        convert(replace(files, lora=None), output)
+    with monkeypatch.context() as patched:
+        patched.setattr(Path, "replace", killed_halfway)
+        with pytest.raises(KeyboardInterrupt):
+            convert(replace(files, lora=None), output)
     with pytest.raises(DktError, match=r"lacks dkt\.json"):
         load_checkpoint(output)
+    info = convert(files, output)
+    assert load_checkpoint(output).info == info
+    assert not list(output.glob(".*"))
 
 
 def test_what_a_killed_conversion_left_goes_with_the_next(
@@ -532,6 +569,16 @@ def test_the_stored_type_can_be_chosen(files: OriginalFiles, tmp_path: Path) -> 
     delta = lora[f"{QUERY}.lora_B.default.weight"] @ lora[f"{QUERY}.lora_A.default.weight"]
     expected = (original[f"{QUERY}.weight"] + delta).bfloat16()
     torch.testing.assert_close(stored["blocks.0.attn1.to_q.weight"], expected)
+
+
+def test_a_stored_type_that_is_too_small_is_named(files: OriginalFiles, tmp_path: Path) -> None:
+    rewrite(files.transformer, lambda t: t | {"blocks.1.ffn.2.bias": torch.full((24,), -1e6)})
+    with pytest.raises(
+        DktError, match=r"ffn\S+ holds 1e\+06, too large for float16; take bfloat16"
+    ):
+        convert(files, tmp_path / "out", dtype=torch.float16)
+    assert not (tmp_path / "out").exists()
+    convert(files, tmp_path / "out", dtype=torch.bfloat16)
 
 
 def test_half_precision_weights_are_merged_in_float32() -> None:

@@ -91,6 +91,15 @@ def factor(path: Path, scale: float | None = None) -> tuple[Any, str]:
         (pair(PEFT), None, {"alpha_pattern": {r"attn1\.to_.": 2}}, 0.5, "adapter_config.json"),
         (pair(PEFT), None, {"alpha_pattern": {"q": 2}}, 2, "adapter_config.json"),
         (pair(PEFT), of_diffusers(lora_alpha=8), {}, 2, "lora_adapter_metadata"),
+        (pair("transformer.blocks.0.attn1.to_q"), of_diffusers(lora_alpha=8, alpha_pattern={
+         "^blocks.0.attn1.to_q": 2}), None, 0.5, "lora_adapter_metadata"),
+        (pair(f"base_model.model.pipe.dit.{Q}"), None, {"alpha_pattern": {f"^pipe.dit.{Q}": 2}},
+         0.5, "adapter_config.json"),
+        (pair(f"base_model.model.dit.{Q}"), None, {"r": 9, "rank_pattern": {f"dit.{Q}": 4}}, 2,
+         "adapter_config.json"),
+        (pair(Q), {"alpha": "2", "rank": "4"}, None, 0.5, "alpha in the header"),
+        ({k: v[..., None, None] for k, v in pair(FLAT, "lora_down", "lora_up").items()}, None, None,
+         1, "= rank"),
     ],
 )  # fmt: skip
 def test_the_factor_is_the_writers(
@@ -130,6 +139,8 @@ def test_every_module_has_its_own(tmp_path: Path) -> None:
         (pair(Q), of_diffusers(lora_alpha=4, init_lora_weights="PiSSA"), None, "init_.* pissa"),
         (pair(Q), of_diffusers(lora_alpha=4, fan_in_fan_out=True), None, "asks for fan_in_fan_out"),
         (pair(Q), of_diffusers(lora_alpha=4, lora_bias=True), None, "asks for lora_bias"),
+        (pair(PEFT), None, {"use_qalora": True}, "asks for use_qalora"),
+        (pair(PEFT), None, {"layer_replication": [[0, 1]]}, "asks for layer_replication"),
         (pair(Q) | alpha(Q, -2.0), None, None, r"alpha is -2\.0, expected one number above 0"),
         (pair(Q) | alpha(Q, float("inf")), None, None, "alpha is inf, expected one number above 0"),
         (pair(Q) | alpha(Q, 0.0), None, None, r"alpha is 0\.0, expected one number above 0"),
@@ -157,6 +168,9 @@ def test_a_folder_is_its_adapter(tmp_path: Path) -> None:
     written(tmp_path, pair(PEFT), config={}, name="adapter_model.safetensors")
     written(tmp_path, pair(Q), name="another.safetensors")
     assert factor(tmp_path)[0] == 2
+    written(tmp_path, pair(Q), name="pytorch_lora_weights.safetensors")
+    with pytest.raises(DktError, match=r"adapter_model\S+ and pytorch_lora\S+; name the one"):
+        factor(tmp_path)
 
 
 @pytest.mark.parametrize("wrap", [lambda tensors: tensors, lambda tensors: {"state_dict": tensors}])
@@ -164,6 +178,31 @@ def test_pytorch_files(tmp_path: Path, wrap: Any) -> None:
     tensors = pair(f"module.{Q}") | alpha(f"module.{Q}", 2, dtype=torch.int64)
     torch.save(wrap(tensors), tmp_path / "lora.ckpt")
     assert factor(tmp_path / "lora.ckpt")[0] == 0.5
+
+
+@pytest.mark.parametrize("name", ["alpha", "lora_alpha"])
+def test_what_a_loop_saves_beside_its_tensors_counts(tmp_path: Path, name: str) -> None:
+    torch.save({"lora": pair(Q), "rank": RANK, name: 8}, tmp_path / "lora.pt")
+    found, said = factor(tmp_path / "lora.pt")
+    assert found == 2
+    assert f": {name} in the header of" in said
+
+
+def test_a_convolution_is_merged_over_its_kernel() -> None:
+    weight = torch.zeros(WIDTH, 3, 1, 2, 2)
+    base = Weights.from_tensors({"patch_embedding.weight": weight}, "base")
+    a, b = torch.randn(RANK, 3, 1, 2, 2), torch.randn(WIDTH, RANK, 1, 1, 1)
+    tensors = {"patch_embedding.lora_A.weight": a, "patch_embedding.lora_B.weight": b}
+    lora = Weights.from_tensors(tensors, "lora")
+    merged = merge_lora(base, lora, match_lora(lora, base)).read("patch_embedding.weight")
+    torch.testing.assert_close(merged, torch.einsum("or...,rcdhw->ocdhw", b[:, :, 0, 0, 0], a))
+    for wrong in (a.flatten(1), b), (a, b.expand(-1, -1, 1, 2, 2)), (a[:, :2], b):
+        named = dict(zip(tensors, wrong, strict=True))
+        with pytest.raises(DktError, match="does not fit the weight"):
+            match_lora(Weights.from_tensors(named, "lora"), base)
+    whole = Weights.from_tensors(tensors | {"patch_embedding.weight": weight}, "lora")
+    with pytest.raises(DktError, match="the same weight in two ways"):
+        match_lora(whole, base)
 
 
 def test_what_is_not_finite_is_refused(tmp_path: Path) -> None:

@@ -45,6 +45,13 @@ def write_peft(folder: Path, **config: object) -> Path:
     return folder
 
 
+def in_float16(checkpoint: Path, folder: Path) -> Path:
+    shutil.copytree(checkpoint, folder)
+    file = folder / "transformer" / "diffusion_pytorch_model.safetensors"
+    save_file({key: value.half() for key, value in load_file(file).items()}, file)
+    return folder
+
+
 def queries(checkpoint: Path) -> torch.Tensor:
     weight: torch.Tensor = load_checkpoint(checkpoint).transformer.blocks[0].attn1.to_q.weight
     return weight
@@ -121,6 +128,104 @@ def test_adapters_that_are_more_than_b_a_are_refused(
     assert not (tmp_path / "merged").exists()
 
 
+def test_whole_weights_of_the_input_take_the_place_of_the_bases(
+    tiny_checkpoint: Path, public: Path, tmp_path: Path
+) -> None:
+    base = in_float16(tiny_checkpoint, tmp_path / "base")
+    given = torch.randn(WIDTH)
+    save_file(load_file(public) | {"patch_embedding.bias": given}, public)
+    said: list[str] = []
+    info = merge_into_checkpoint(base, public, tmp_path / "merged", report=said.append)
+    assert info.condition == "raw_depth"
+    assert any("; patch_embedding.bias in the place of the base's" in line for line in said)
+    stored = load_file(tmp_path / "merged/transformer/diffusion_pytorch_model.safetensors")
+    assert torch.equal(stored["patch_embedding.bias"], given.half())
+    assert {value.dtype for value in stored.values()} == {torch.float16}
+    save_file(load_file(public), public, {"dkt_condition": "from_raw_depth"})
+    info = merge_into_checkpoint(base, public, tmp_path / "stated")
+    assert info.condition == "from_raw_depth"
+
+
+@pytest.mark.parametrize("what", ["whole", "sum"])
+def test_what_a_lora_brings_that_is_not_finite_is_named_as_its_own(
+    tiny_checkpoint: Path, public: Path, tmp_path: Path, what: str
+) -> None:
+    base = in_float16(tiny_checkpoint, tmp_path / "base")
+    tensors = {key: value * 300 for key, value in load_file(public).items()}  # beyond float16
+    if what == "whole":
+        tensors = load_file(public) | {"patch_embedding.bias": torch.full((WIDTH,), torch.nan)}
+    save_file(tensors, public)
+    with pytest.raises(DktError, match=r"lora\.safetensors: .* not finite"):
+        merge_into_checkpoint(base, public, tmp_path / "merged")
+
+
+def test_a_lora_is_merged_once(tiny_checkpoint: Path, public: Path, tmp_path: Path) -> None:
+    merge_into_checkpoint(tiny_checkpoint, public, tmp_path / "one")
+    other = write_peft(tmp_path / "adapter")
+    info = merge_into_checkpoint(tmp_path / "one", other, tmp_path / "two")
+    assert {"base/lora/lora.safetensors", "lora/adapter_model.safetensors"} < set(info.sources)
+    again = Path(shutil.copyfile(public, tmp_path / "renamed.safetensors"))
+    for base in ("one", "two"):
+        with pytest.raises(DktError, match=r"already.*lora/lora\.safetensors.*--lora-scale"):
+            merge_into_checkpoint(tmp_path / base, again, tmp_path / "three")
+    assert not (tmp_path / "three").exists()
+
+
+def test_a_checkpoint_of_links_is_replaced_and_what_they_point_to_stays(
+    tiny_checkpoint: Path, public: Path, tmp_path: Path
+) -> None:
+    """As one is put together out of a hub's cache."""
+    cache = Path(shutil.copytree(tiny_checkpoint, tmp_path / "cache"))
+    before = {file: file.read_bytes() for file in cache.rglob("*") if file.is_file()}
+    output = tmp_path / "linked"
+    output.mkdir()
+    for path in cache.iterdir():
+        (output / path.name).symlink_to(path)
+    merge_into_checkpoint(tiny_checkpoint, public, output)
+    assert not torch.equal(queries(output), queries(cache))
+    assert {file: file.read_bytes() for file in cache.rglob("*") if file.is_file()} == before
+
+
+@pytest.mark.parametrize("name", ["transformer", "vae", "vae/new"])
+def test_nothing_is_written_into_a_part_of_a_checkpoint(
+    tiny_checkpoint: Path, public: Path, tmp_path: Path, name: str
+) -> None:
+    base = Path(shutil.copytree(tiny_checkpoint, tmp_path / "base"))
+    before = sorted(base.rglob("*"))
+    with pytest.raises(DktError, match="is in a part of the checkpoint"):
+        merge_into_checkpoint(base, public, base / name)
+    assert sorted(base.rglob("*")) == before
+
+
+@pytest.mark.parametrize(
+    "name", ["vae/Wan2.1_VAE.pth", "transformer/lora.safetensors", "model_index.json"]
+)
+def test_a_folder_keeps_what_is_no_checkpoints(
+    tiny_checkpoint: Path, public: Path, tmp_path: Path, name: str
+) -> None:
+    output = Path(shutil.copytree(tiny_checkpoint, tmp_path / "output"))
+    (output / name).write_bytes(b"mine")
+    with pytest.raises(DktError, match=rf"for it holds \S+{name}, .* name another folder"):
+        merge_into_checkpoint(tiny_checkpoint, public, output)
+    assert (output / name).read_bytes() == b"mine"
+    load_checkpoint(output)
+    (output / name).unlink()
+    (output / "dkt.json").unlink()  # as it is where a conversion was stopped at its end
+    merge_into_checkpoint(tiny_checkpoint, public, output)
+    load_checkpoint(output)
+
+
+def test_what_lies_beside_the_weights_is_none_of_them(
+    tiny_checkpoint: Path, public: Path, tmp_path: Path
+) -> None:
+    base = Path(shutil.copytree(tiny_checkpoint, tmp_path / "base"))
+    shutil.copyfile(public, base / "transformer" / "lora.safetensors")
+    output = tmp_path / "transformer" / "merged"  # in no checkpoint, whatever it is called
+    merge_into_checkpoint(base, public, output)
+    a, b = pair()
+    torch.testing.assert_close(queries(output), queries(base) + b @ a)
+
+
 def test_the_embedded_checkpoint_is_merged_into_by_name(tmp_path: Path) -> None:
     width = 192
     a, b = torch.randn(RANK, width), torch.randn(width, RANK)
@@ -134,11 +239,16 @@ def test_the_embedded_checkpoint_is_merged_into_by_name(tmp_path: Path) -> None:
     assert CheckpointInfo.read(tmp_path / "merged").origin.startswith("dkt-nano with a LoRA")
 
 
-def test_a_checkpoint_is_never_merged_into_itself(tiny_checkpoint: Path, public: Path) -> None:
-    before = (tiny_checkpoint / "dkt.json").read_bytes()
-    with pytest.raises(DktError, match="is the checkpoint itself"):
-        merge_into_checkpoint(tiny_checkpoint, public, tiny_checkpoint)
-    assert (tiny_checkpoint / "dkt.json").read_bytes() == before
+def test_a_checkpoint_is_never_merged_into_itself(
+    tiny_checkpoint: Path, public: Path, tmp_path: Path
+) -> None:
+    base = Path(shutil.copytree(tiny_checkpoint, tmp_path / "base"))
+    (link := tmp_path / "link").symlink_to(base)
+    before = {file: file.read_bytes() for file in base.rglob("*") if file.is_file()}
+    for output in (base, link, base / "vae" / ".."):
+        with pytest.raises(DktError, match="is the checkpoint itself"):
+            merge_into_checkpoint(base, public, output)
+    assert {file: file.read_bytes() for file in base.rglob("*") if file.is_file()} == before
 
 
 def test_what_fits_no_weight_is_named(tiny_checkpoint: Path, public: Path, tmp_path: Path) -> None:

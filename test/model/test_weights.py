@@ -5,7 +5,9 @@ from __future__ import annotations
 import ctypes
 import gc
 import json
+import os
 import struct
+import tempfile
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -171,6 +173,15 @@ def test_a_header_of_a_length_as_pickles_begin_is_none_of_theirs(tmp_path: Path)
         (lambda: {"state_dict": {"w": torch.ones(2, dtype=torch.int64)}}, "type torch.int64"),
         (lambda: {"state_dict": {}}, "holds no tensors|expected tensors by name"),
         (lambda: {"state_dict": {"w": "text"}}, "'w' is a str"),
+        (
+            lambda: {"w": torch.ones(2).to(torch.float8_e4m3fn)},
+            "float8_e4m3fn, expected one of F32",
+        ),
+        (
+            lambda: {"w": torch.ones(2).to_sparse()},
+            "w is stored as torch.sparse_coo, expected a de",
+        ),
+        (lambda: {"w": torch.ones(2, device="meta")}, "w has no values, expected a dense tensor"),
     ],
 )
 def test_a_bad_pytorch_file_is_refused(
@@ -179,6 +190,16 @@ def test_a_bad_pytorch_file_is_refused(
     torch.save(make(), tmp_path / "w.pt")
     with pytest.raises(DktError, match=says):
         open_weights(tmp_path / "w.pt")
+
+
+def test_a_folder_s_files_hold_each_weight_once_and_all_headers_count(tmp_path: Path) -> None:
+    save_file({"a": torch.ones(1)}, tmp_path / "one.safetensors", {"lora_alpha": "4"})
+    save_file({"b": torch.ones(1)}, tmp_path / "two.safetensors", {"rank": "2"})
+    read = open_weights(tmp_path)
+    assert (sorted(read.shapes), read.metadata) == (["a", "b"], {"lora_alpha": "4", "rank": "2"})
+    save_file({"b": torch.zeros(1)}, tmp_path / "three.safetensors")  # such as a later step's
+    with pytest.raises(DktError, match=r"two\.safetensors holds b, which another shard of"):
+        open_weights(tmp_path)
 
 
 def test_a_folder_without_weights_is_named(tmp_path: Path) -> None:
@@ -196,6 +217,32 @@ def test_what_is_missing_of_a_folder_is_named(tmp_path: Path) -> None:
     (state / "zero_to_fp32.py").touch()
     with pytest.raises(DktError, match=r"holds no \.safetensors files; make one .* zero_to_fp32"):
         open_weights(state)
+
+
+@pytest.mark.parametrize(
+    ("name", "says"),
+    [
+        ("../outside.safetensors", r"names \.\./outside\S+, expected a file in its own folder"),
+        ("{parent}/outside.safetensors", "expected a file in its own folder"),
+        ("below/none.safetensors", r"names below/none\.safetensors, which is missing"),
+    ],
+)
+def test_an_index_names_files_of_its_own_folder(tmp_path: Path, name: str, says: str) -> None:
+    save_file({"a": torch.ones(1)}, tmp_path / "outside.safetensors")
+    folder = tmp_path / "model"
+    folder.mkdir()
+    index = folder / "model.safetensors.index.json"
+    index.write_text(json.dumps({"weight_map": {"a": name.format(parent=tmp_path)}}))
+    with pytest.raises(DktError, match=says):
+        open_weights(index)
+
+
+def test_an_index_that_is_none_is_refused(tmp_path: Path) -> None:
+    index = tmp_path / "model.safetensors.index.json"
+    for text in ("", "[]", '{"weight_map": []}', "[" * 100_000):
+        index.write_text(text)
+        with pytest.raises(DktError, match="is no index of weight shards"):
+            open_weights(index)
 
 
 @pytest.mark.parametrize("name", ["model", "module", "lora", "state_dict"])
@@ -218,3 +265,20 @@ def test_a_pointer_in_the_place_of_a_pickle_is_named(tmp_path: Path) -> None:
     (tmp_path / "w.pth").write_text(text)
     with pytest.raises(DktError, match="is a Git LFS pointer to the weights; run `git lfs pull`"):
         open_weights(tmp_path / "w.pth")
+
+
+@pytest.mark.parametrize("name", ["w.safetensors", "w.pth"])
+def test_a_file_of_another_user_is_told(name: str) -> None:
+    root = os.geteuid() == 0
+    with tempfile.TemporaryDirectory() as folder:
+        Path(folder).chmod(0o755)
+        file = Path(folder) / name
+        file.touch(mode=0)
+        if root:
+            os.seteuid(65534)
+        try:
+            with pytest.raises(DktError, match=rf"{name} may not be read by this user"):
+                open_weights(file)
+        finally:
+            if root:
+                os.seteuid(0)
