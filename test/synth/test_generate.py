@@ -273,7 +273,8 @@ except t.DktError as error:
         [sys.executable, "-c", program], cwd=_ROOT, capture_output=True, text=True, timeout=300
     )
     assert "StorageError" in done.stdout, done.stderr
-    assert "the disk is full (File too large); make room and run" in done.stdout
+    assert "the disk is full (File too large: no file may be larger there" in done.stdout
+    assert "; make room and run" in done.stdout
     assert [path.name for path in tmp_path.iterdir()] == ["s0004-000002.tar"]
     assert len(read_sequence(tmp_path / "s0004-000002.tar")) == 2
 
