@@ -92,7 +92,7 @@ class ImageFolder:
         return _matches(self.folder, str(given)) if pattern else {(): Path(given)}
 
     def finest_unit_m(self) -> float:
-        """The least that one step of depth means in any picture."""
+        """The least that one step of depth means, of files that state one unit for all."""
         stated = [stated_depth_unit(file) for file in self.calibrations().values()]
         return min(map(self.unit_m, stated or [None]))
 
@@ -146,7 +146,7 @@ def frames_or_errors(
     keys = [key for key in color if all(key in files for files in partners.values())]
     keys.sort(key=lambda key: [natural_order(text) for text in key])
     cameras = source.calibrations()
-    units: set[tuple[float, float | None]] = set()
+    told: set[float | None] = set()
     clock = stamps(source.rate_hz, source.start_s)
     without_depth, any_usable = 0, False
     first: Intrinsics | None = None
@@ -168,8 +168,8 @@ def frames_or_errors(
         except DktError as error:
             yield error
             continue
-        if (unit_m, stated_m) not in units:
-            units.add((unit_m, stated_m))
+        if stated_m not in told:
+            told.add(stated_m)
             (remarks if notes is None else notes).extend(
                 unit_remarks(unit_m, stated_m, calibration)
             )

@@ -35,8 +35,8 @@ class BuildOptions:
 
     level: builder optimization level, 0 (quick) to 5 (thorough); timing_cache: file of measured
     kernels, read if it is there and written, but by TensorRT for RTX, which measures none; None:
-    none. targets: GPUs such as sm89 to build for
-    ahead of time, with TensorRT for RTX; none: the GPU that is there.
+    none. targets: GPUs such as sm89 to build for ahead of time, with TensorRT for RTX; none: the
+    GPU that is there.
     """
 
     workspace: int | None = None
