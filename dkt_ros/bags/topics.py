@@ -105,7 +105,7 @@ def camera_topics(bag: BagReader, overrides: Mapping[str, str] | None = None) ->
 
 
 def recorded_camera(
-    bag: BagReader, overrides: Mapping[str, str] | None = None, needs_info: bool = True
+    bag: BagReader, overrides: Mapping[str, str] | None, needs_info: bool = True
 ) -> tuple[CameraTopics, str]:
     """discover_topics, with a look into the first messages: what pictures are, and their sizes.
 

@@ -68,7 +68,7 @@ class RegisteredImage:
 
 
 def depth_camera(
-    bag: BagReader, topics: CameraTopics, color_info: Any, rectified: bool = False
+    bag: BagReader, topics: CameraTopics, color_info: Any, rectified: bool
 ) -> DepthCamera:
     """How the bag's depth is registered to its colour, whose camera_info is given.
 

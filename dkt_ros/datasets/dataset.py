@@ -94,9 +94,7 @@ class Dataset(Sequence[Clip]):
     not be listed.
     """
 
-    def __init__(
-        self, kind: str, root: Path, clips: Iterable[Clip], unread: Iterable[str] = ()
-    ) -> None:
+    def __init__(self, kind: str, root: Path, clips: Iterable[Clip], unread: Iterable[str]) -> None:
         self.kind = kind
         self.unread = tuple(unread)
         self.root = root

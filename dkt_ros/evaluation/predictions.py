@@ -164,7 +164,7 @@ class PredictedDepth:
 
 
 def parse_predictions(
-    words: Collection[str], unit_m: float = METRES_PER_MILLIMETRE, taken: Collection[str] = ()
+    words: Collection[str], unit_m: float, taken: Collection[str]
 ) -> list[PredictedDepth]:
     """From NAME=DIR, as the command line has it. taken: names of other rows.
 

@@ -130,7 +130,7 @@ def convert(
 
 def convert_transformer(
     weights: Weights,
-    lora: Weights | None = None,
+    lora: Weights | None,
     num_heads: int | None = None,
     sidecar: dict[str, Any] | None = None,
     report: Report = lambda line: None,

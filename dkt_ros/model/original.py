@@ -64,7 +64,7 @@ def transformer_names(keys: Iterable[str]) -> dict[str, str]:
     return renamed
 
 
-def transformer_config(shapes: Shapes, num_heads: int, eps: float = 1e-6) -> dict[str, Any]:
+def transformer_config(shapes: Shapes, num_heads: int, eps: float) -> dict[str, Any]:
     """Arguments of WanTransformer3DModel from an original file's shapes.
 
     The number of heads leaves no trace in any shape, and eps none at all.

@@ -95,7 +95,7 @@ def load_predictors(options: PredictorOptions, modes: Sequence[str]) -> dict[str
     return found
 
 
-def check_named(options: PredictorOptions, here: bool = True) -> None:
+def check_named(options: PredictorOptions, here: bool) -> None:
     """Raises DktError where what the options name is not there; loads nothing.
 
     here: whether this machine's device is meant.

@@ -25,7 +25,7 @@ Clock = Callable[[], float]
 class RateMeter:
     """Events per second over the last RATE_WINDOW_S seconds."""
 
-    def __init__(self, clock: Clock = time.monotonic) -> None:
+    def __init__(self, clock: Clock) -> None:
         self._clock = clock
         self._times: deque[float] = deque(maxlen=_RATE_SAMPLES)
         self.count = 0

@@ -128,7 +128,7 @@ def eye_of(world_to_camera: np.ndarray) -> np.ndarray:
 
 
 def sample_path(
-    random: np.random.Generator, options: PathOptions, least_elevation: float = 0.0
+    random: np.random.Generator, options: PathOptions, least_elevation: float
 ) -> CameraPath:
     """A path about a handful of objects at the origin, never flatter than `least_elevation`."""
     fov = random.uniform(*options.fov)

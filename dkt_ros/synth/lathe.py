@@ -16,7 +16,7 @@ Profile = np.ndarray
 Mesh = tuple[np.ndarray, np.ndarray]
 
 
-def smooth_curve(points: list[tuple[float, float]], steps: int = 6) -> Profile:
+def smooth_curve(points: list[tuple[float, float]], steps: int) -> Profile:
     """A uniform Catmull-Rom curve through (radius, height) points, `steps` points a piece."""
     p = np.asarray(points, float)
     p = np.vstack([2 * p[0] - p[1], p, 2 * p[-1] - p[-2]])
@@ -30,7 +30,7 @@ def smooth_curve(points: list[tuple[float, float]], steps: int = 6) -> Profile:
     return curve
 
 
-def hollow(outer: Profile, wall: float, floor: float, start: int = 0) -> Profile:
+def hollow(outer: Profile, wall: float, floor: float, start: int) -> Profile:
     """Closes an open-topped outer profile with its inner wall.
 
     The inner wall is the outer one from point `start` on, moved inwards along its normal by

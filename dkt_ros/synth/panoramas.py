@@ -15,7 +15,7 @@ from dkt_ros.wording import counted
 SUFFIXES = (".hdr", ".exr")
 
 
-def find_panoramas(folder: Path, say: Callable[[str], None] = print) -> tuple[Path, ...]:
+def find_panoramas(folder: Path, say: Callable[[str], None]) -> tuple[Path, ...]:
     """The readable equirectangular pictures below a folder in the order of their names.
 
     Unreadable ones and those that are not twice as wide as high are named and skipped. Raises

@@ -22,7 +22,7 @@ _TILE_WIDTH = 240
 _SUFFIXES = (".png", ".jpg", ".jpeg")
 
 
-def contact_sheet(paths: Sequence[Path], columns: int = 2) -> np.ndarray:
+def contact_sheet(paths: Sequence[Path], columns: int) -> np.ndarray:
     """(H,W,3) uint8: for the first and the last frame of each tar, rgb, depth, mask, raw depth.
 
     Depths of one frame share one colour scale, from the 1st to the 95th percentile of the truth.

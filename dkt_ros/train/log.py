@@ -28,7 +28,7 @@ WANDB_FILE = "wandb-id.txt"
 class RunLog:
     """Numbers and pictures by step; `step` counts finished steps."""
 
-    def __init__(self, folder: Path, done: int, project: str | None = None) -> None:
+    def __init__(self, folder: Path, done: int, project: str | None) -> None:
         """done: steps of the run so far; what was logged after them is taken back.
 
         project: of wandb, to which all is logged too. Raises DktError where that is missing or does

@@ -123,7 +123,7 @@ def system_differences(manifest: Manifest, system: System) -> list[str]:
 
 
 def require_match(
-    folder: Path, manifest: Manifest, request: EngineRequest, system: System | None = None
+    folder: Path, manifest: Manifest, request: EngineRequest, system: System | None
 ) -> None:
     """Raises one DktError that names every difference and the command to run."""
     found = differences(manifest, request, system)

@@ -100,7 +100,7 @@ class Mixture:
     """
 
     def __init__(
-        self, sources: Sequence[SourceConfig], stride: Callable[[int], int], threads: int = 4
+        self, sources: Sequence[SourceConfig], stride: Callable[[int], int], threads: int
     ) -> None:
         """stride: frames between windows of so many frames. threads: that read a window's frames.
 

@@ -205,7 +205,7 @@ def _prediction(
     disparity: Float32,
     rng: np.random.Generator,
     config: PredictionConfig,
-    belongs: bool = True,
+    belongs: bool,
 ) -> Float32 | None:
     if network == "embedded":
         if belongs:
