@@ -70,13 +70,14 @@ class InferenceWorker:
         estimator: Estimator,
         publish: Callable[[Observation, DepthEstimate], None],
         failed: Callable[[str, str], None],
-        recover: Callable[[], None] = lambda: None,
-        first_retry_s: float = FIRST_RETRY_S,
-        took: Callable[[float, float], None] = lambda seconds, ended_s: None,
-        proof_frames: int = 1,
+        recover: Callable[[], None],
+        *,
+        took: Callable[[float, float], None],
+        proof_frames: int,
+        let_go: Callable[[int], None],
+        turns: Turns,
         decode: Callable[[Observation], Frame | None] = lambda observation: observation.decode(),
-        let_go: Callable[[int], None] = lambda count: None,
-        turns: Turns | None = None,
+        first_retry_s: float = FIRST_RETRY_S,
     ) -> None:
         """`publish` gets each estimate, in the worker's thread.
 
@@ -99,7 +100,7 @@ class InferenceWorker:
         self._proof_frames = proof_frames
         self._decode = decode
         self._let_go = let_go
-        self._turns = turns or Turns()
+        self._turns = turns
         self._succeeded = 0  # frames in a row
         self._required = 0  # of them, for the last failure to be over
         self._epoch: int | None = None

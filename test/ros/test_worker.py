@@ -107,11 +107,11 @@ class Bench:
             self._publish,
             self._failed,
             self._recover,
-            first_retry_s,
+            first_retry_s=first_retry_s,
             took=lambda seconds, ended_s: self.took.append((seconds, ended_s)),
             proof_frames=proof_frames,
             let_go=self.let_go.append,
-            turns=turns,
+            turns=turns or Turns(),
         )
         self.worker.start()
         return self.worker
