@@ -25,8 +25,8 @@ _SEGMENT = re.compile(rf"/fast(dds|rtps)_[0-9a-f]{{16}}{_LOCK}$")
 """A process's own among its open files: of others' it opens the ports' alone."""
 _DELETED = " (deleted)"
 _DDS_MULTICAST_GROUP = "239.255.0.1"
-_MULTICAST_TIMEOUT_S = 0.5
 """Where DDS participants announce themselves (RTPS 2.5, 9.6.2.4)."""
+_MULTICAST_TIMEOUT_S = 0.5
 
 
 def profile_variable() -> str:
@@ -195,14 +195,14 @@ def other_users(folder: Path = SHARED_MEMORY) -> tuple[str, ...]:
     return tuple(sorted(_name(user) for user in found))
 
 
-def is_cut_off(descriptors: Path = Path("/proc/self/fd")) -> bool:
+def is_cut_off() -> bool:
     """Whether the shared memory by which Fast DDS reaches this process has been taken away.
 
     Who has opened it before goes on; who starts from then on is heard no more, and hears nothing,
     though the graph shows it. systemd-logind removes it when the last session of its user ends.
     """
     with suppress(OSError):  # a process that has no file descriptor left cannot list a folder
-        for one in descriptors.iterdir():
+        for one in Path("/proc/self/fd").iterdir():
             with suppress(OSError):  # it has been closed in between
                 found = os.readlink(one).removesuffix(_DELETED)
                 if _SEGMENT.search(found) and not os.path.exists(found):

@@ -293,7 +293,7 @@ def publisher_events(topic: str, report: Report) -> event_handler.PublisherEvent
 def large_message_advice() -> str:
     """What to do about images that get lost on the way, by the middleware's settings."""
     chosen = next((name for name in PROFILE_VARIABLES if os.environ.get(name)), None)
-    if "fastrtps" not in get_rmw_implementation_identifier() or chosen:
+    if not _is_fast_dds() or chosen:
         setting = ""
         if chosen and not os.path.isfile(os.environ[chosen]):
             setting = f"{chosen} is set to {os.environ[chosen]}, which is no file: mend it. "
@@ -322,7 +322,7 @@ def surroundings(node: Node) -> str:
 
 def other_users_advice() -> str:
     """What to do where nodes of other users run here, to whom shared memory is closed; else ""."""
-    if "fastrtps" not in get_rmw_implementation_identifier() or not (others := other_users()):
+    if not _is_fast_dds() or not (others := other_users()):
         return ""
     return (
         f"Nodes of another user ({', '.join(others)}) run here, and this one is user "
@@ -334,7 +334,7 @@ def other_users_advice() -> str:
 
 def cut_off_advice() -> str:
     """What to do where others that start from now on cannot reach this process; else ""."""
-    if "fastrtps" not in get_rmw_implementation_identifier() or not is_cut_off():
+    if not _is_fast_dds() or not is_cut_off():
         return ""
     return (
         "the shared memory of this process was removed from /dev/shm, as systemd does when the "
@@ -356,6 +356,10 @@ def node_names(endpoints: Sequence[Any]) -> tuple[str, ...]:
             if info.node_name != _UNNAMED
         )
     )
+
+
+def _is_fast_dds() -> bool:
+    return "fastrtps" in get_rmw_implementation_identifier()
 
 
 def _policy(event: Any) -> str:
