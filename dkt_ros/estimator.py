@@ -252,12 +252,7 @@ class DepthEstimator:
             self._begin_anew(flush)
         spent = {"predict": 0.0, "align": 0.0}
         given = frame
-        suspicions: tuple[Suspicion, ...] = ()
-        if given.raw_depth is not None:
-            raw, suspicions = readings_alone(given.raw_depth, self.config.fusion.max_raw_depth)
-            frame = given if raw is given.raw_depth else replace(given, raw_depth=raw)
-        if (light := brightened(frame.rgb)) is not frame.rgb:
-            frame = replace(frame, rgb=light)
+        frame, suspicions = self._mended(given)
         answer = self._answer(frame, spent)
         if answer is None:
             return None
@@ -274,17 +269,7 @@ class DepthEstimator:
                 given.raw_depth,
             )
             suspicions = verdict.suspicions + suspicions + self._cut_off(frame)
-            fused = self._fuse(frame, answer, verdict.certain)
-            begins = self._doubted is None and answer.prediction.frames == 1
-            self._doubted = fused.doubted if answer.prediction.on_scale else None
-            if begins and self._doubted is not None and self._doubted.any():
-                # Nothing before had told what the network is not to be shown: it looks again.
-                self.predictor.reset()
-                if (again := self._answer(frame, spent)) is not None:
-                    answer = again
-                    fused = self._fuse(frame, answer, verdict.certain)
-                    self._doubted = fused.doubted
-            self._seen = fused.seen
+            answer, fused = self._fused(frame, answer, verdict.certain, spent)
             limited = fused.limited(*self.depth_range, self.min_confidence)
             if limited.shares.nothing == 1.0 > fused.shares.nothing:
                 suspicions += (Suspicion("nothing left", self._nothing_left(), False),)
@@ -334,6 +319,16 @@ class DepthEstimator:
         """
         snapshot.load(self._owners, saved)
 
+    def _mended(self, frame: Frame) -> tuple[Frame, tuple[Suspicion, ...]]:
+        """The frame without what is no reading, its colours as by day; what tells of the former."""
+        suspicions: tuple[Suspicion, ...] = ()
+        if frame.raw_depth is not None:
+            raw, suspicions = readings_alone(frame.raw_depth, self.config.fusion.max_raw_depth)
+            frame = frame if raw is frame.raw_depth else replace(frame, raw_depth=raw)
+        if (light := brightened(frame.rgb)) is not frame.rgb:
+            frame = replace(frame, rgb=light)
+        return frame, suspicions
+
     def _answer(self, frame: Frame, spent: dict[str, float]) -> _Answer | None:
         """What the network says of the next frame, aligned; an error forgets the stream.
 
@@ -371,6 +366,23 @@ class DepthEstimator:
         shown = np.full(raw.shape, np.nan, np.float32)
         cv2.copyTo(raw, kept, shown)
         return replace(frame, raw_depth=shown)
+
+    def _fused(
+        self, frame: Frame, answer: _Answer, without_network: bool, spent: dict[str, float]
+    ) -> tuple[_Answer, Fused]:
+        """The depth, and the answer that it is made of: another one if the network looks again."""
+        fused = self._fuse(frame, answer, without_network)
+        begins = self._doubted is None and answer.prediction.frames == 1
+        self._doubted = fused.doubted if answer.prediction.on_scale else None
+        if begins and self._doubted is not None and self._doubted.any():
+            # Nothing before had told what the network is not to be shown: it looks again.
+            self.predictor.reset()
+            if (again := self._answer(frame, spent)) is not None:
+                answer = again
+                fused = self._fuse(frame, answer, without_network)
+                self._doubted = fused.doubted
+        self._seen = fused.seen
+        return answer, fused
 
     def _fuse(self, frame: Frame, answer: _Answer, without_network: bool) -> Fused:
         assert self._fuser is not None
