@@ -80,7 +80,7 @@ class ConsistencyConfig:
     edges             standard deviations by which colour's edges lie on the depth's steps better
                       than shifted ones, from which colour and depth are taken to belong together
     late              share by which depth fits the colour of another moment better than its own,
-                      from which it is certain to be of that moment; 0.7 of it: suspected
+                      from which it is certain to be of that moment; 0.9 of it: suspected
     frozen_frames     identical frames in a row that make a stream frozen while the other moves
     stale_s           seconds of identical colour that are said even where nothing else moves
     jump              factor of depth between two alike pictures that is a jump of scale; of
@@ -242,13 +242,7 @@ class Consistency:
         is_depth = not any(one.denies_depth for one in found)
         self._denied_ns = self._denied_ns if is_depth else stamp_ns
         found += self._jumped(grey, inverse, level, line, stamp_ns, scores) if is_depth else []
-        # The frame that `seen` is of may have been black, or of an emitter that blinks; of one that
-        # was not it is kept where this one is black.
-        shown, self._shown = self._shown, 0.0 if blind else float(np.count_nonzero(known))
-        self._usual = max(self._shown, _USUAL * self._usual)
-        says_something = shown > _FEW * self._usual
-        if says_something:
-            self._seen = seen
+        says_something = self._keep(seen, 0.0 if blind else float(np.count_nonzero(known)))
         if blind or self._shown < _FEWEST:
             return Verdict(tuple(found), scores)
         found += self._taking_turns(grey, inverse, stamp_ns, scores)
@@ -257,18 +251,25 @@ class Consistency:
             self._beside = self._registered(newest, stamp_ns, fine, readings, rgb.shape, scores)
         elif says_something:
             self._beside = []
-        beside = self._beside
-        if beside and min(rgb.shape[:2]) < _SMALLEST:
-            text = (
-                f"the images are {rgb.shape[1]}x{rgb.shape[0]}: too few pixels to tell whether "
-                "colour and depth belong together"
-            )
-            beside = [Suspicion("small", text, False)]
+        beside = _if_large_enough(self._beside, rgb.shape)
         # What depth itself has drawn into a picture says nothing of the moment.
         late = [] if by_depth else self._late(grey, inverse, stamp_ns, scores)
         # Depth of another moment lies beside its colour too, each time elsewhere.
         found += late if any(one.certain for one in late) else late + beside
         return Verdict(tuple(found), scores)
+
+    def _keep(self, seen: Seen | None, shown: float) -> bool:
+        """Keeps what the matcher says of the frame before if that showed something; whether it did.
+
+        shown: readings of this frame, 0 of a black one. The one before may have been black, or of
+        an emitter that blinks; of one that was not it is kept where this one is black.
+        """
+        before, self._shown = self._shown, shown
+        self._usual = max(shown, _USUAL * self._usual)
+        says_something = before > _FEW * self._usual
+        if says_something:
+            self._seen = seen
+        return says_something
 
     def _nothing_seen(
         self, rgb: NDArray[np.uint8], grey: Float32, scores: dict[str, float]
@@ -554,6 +555,18 @@ def _told_torn(what: str, part: tuple[float, float, float]) -> str:
 
 def _told(cause: str, text: str, certain: bool = False) -> list[Suspicion]:
     return [Suspicion(cause, text, certain)] if text else []
+
+
+def _if_large_enough(found: list[Suspicion], shape: tuple[int, ...]) -> list[Suspicion]:
+    """The same, but of pictures (height, width, ...) in which nobody could tell that."""
+    height, width = shape[:2]
+    if not found or min(height, width) >= _SMALLEST:
+        return found
+    text = (
+        f"the images are {width}x{height}: too few pixels to tell whether colour and depth belong "
+        "together"
+    )
+    return [Suspicion("small", text, False)]
 
 
 def _described(change: Change, width: int) -> tuple[str, str]:
