@@ -1,7 +1,7 @@
 """One stream's frames fused: the sensor's depth where it is right, the refined network's elsewhere.
 
-Knows the order of the work and what is published where. Knows nothing
-of cameras, of how disparity is made, or of ROS.
+Knows the order of the work and what is published where. Knows nothing of cameras, of how disparity
+is made, or of ROS.
 
 All is decided at working size (some 50 thousand pixels). Only what was decided is enlarged: a
 reading that is trusted keeps its own value, at the sensor's own resolution.

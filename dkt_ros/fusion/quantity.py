@@ -4,8 +4,8 @@ Knows small pictures and the camera's rays. What is flat tells: in 1/depth a pla
 pixels, and nothing else of it is but by chance. A simulator's distances along the rays bend it; of
 disparity that was sent for depth, the numbers themselves are linear, and so are those of a
 renderer's depth buffer, A - B/depth, which end at 1 and may differ little from each other: without
-a sensor's noise the last digits still tell. And depth has nothing of what
-is painted on a surface, while an infrared picture has.
+a sensor's noise the last digits still tell. And depth has nothing of what is painted on a surface,
+while an infrared picture has.
 """
 
 from __future__ import annotations

@@ -364,10 +364,10 @@ class LivePredictor:
 
     def _look_ahead(self, newest: Array) -> LiveDisparity:
         """Depth of the newest frame before its latent or window is complete; moves nothing on."""
-        group, filled = list(self._group), len(self._images)
-        if filled:
+        group, missing = list(self._group), 0
+        if self._images:
             self._on_progress("encode", 0, 1)
-            missing = FRAMES_PER_LATENT - filled
+            missing = FRAMES_PER_LATENT - len(self._images)
             images = self._images + self._images[-1:] * missing
             readings = self._readings + self._readings[-1:] * missing
             group.append(self._shown(images, readings, peek=True))
@@ -377,7 +377,6 @@ class LivePredictor:
         for latent in latents.split(1, dim=2):
             decoded = self._decoder.advance(latent)
         self._decoder.caches = before
-        missing = FRAMES_PER_LATENT - filled if filled else 0
         return self._result(newest, decoded, -1 - missing, frames - missing)
 
     def _denoise(self, shown: _Shown) -> tuple[Tensor, int]:

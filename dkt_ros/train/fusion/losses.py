@@ -81,12 +81,8 @@ def _edges(disparity: Tensor, truth: Tensor, weight: Tensor) -> Tensor:
     total = weight.new_zeros(())
     for dim in (2, 3):
         n = log.shape[dim] - 1
-        first, second = (
-            (x.narrow(dim, 0, n) for x in (log, true)),
-            (x.narrow(dim, 1, n) for x in (log, true)),
-        )
-        (a, b), (c, d) = first, second
+        step, wanted = (x.narrow(dim, 1, n) - x.narrow(dim, 0, n) for x in (log, true))
         both = torch.minimum(weight.narrow(dim, 0, n), weight.narrow(dim, 1, n))
-        wrong = ((c - a) - (d - b)).abs().clamp(max=_CAP)
+        wrong = (step - wanted).abs().clamp(max=_CAP)
         total = total + (wrong * both).sum() / both.sum().clamp(min=1.0)
     return total
