@@ -68,30 +68,8 @@ class Remarks:
         """
         remarks: dict[str, str] = {}
         color_frame, depth_frame = frame_ids
-        if not color_frame:
-            remarks["frame_id"] = (
-                "color/image has no frame_id: expected the camera's optical frame. Planners "
-                "cannot place this depth; set the frame in the camera's driver."
-            )
-        elif color_frame.startswith("/"):
-            remarks["frame_id"] = (
-                f"color/image has frame_id '{color_frame}': expected no slash before it. TF "
-                "look-ups for this depth will fail, for tf2 refuses such names; take the slash "
-                "away in the camera's driver."
-            )
-        elif color_frame != color_frame.strip():
-            remarks["frame_id"] = (
-                f"color/image has frame_id {color_frame!r}: expected no blank before or after it. "
-                "TF look-ups by the name without it will fail; mend the name in the camera's "
-                "driver, or in the file that sets it."
-            )
-        elif depth_frame != color_frame:
-            remarks["frame_id"] = (
-                f"depth/image has frame_id '{depth_frame}', color/image '{color_frame}': expected "
-                "depth registered to colour, in colour's frame. Ignore this if it is registered; "
-                "otherwise map depth/image to the registered topic (RealSense: "
-                "align_depth.enable:=true and aligned_depth_to_color/image_raw)."
-            )
+        if text := _frame_id_remark(color_frame, depth_frame):
+            remarks["frame_id"] = text
         info_frame = info.header.frame_id
         if color_frame and info_frame not in ("", color_frame):
             remarks["camera_info frame_id"] = (
@@ -99,19 +77,8 @@ class Remarks:
                 "expected the calibration of the same camera. Map color/camera_info to the topic "
                 "beside color/image."
             )
-        if not rectified and not all(map(math.isfinite, info.d)):
-            remarks["distortion"] = (
-                "color/camera_info has numbers in D that are not finite, and so has "
-                "dkt/camera_info: whoever rectifies by it (image_proc, image_geometry) gets "
-                "nothing. Calibrate the camera anew, or have its driver fill D."
-            )
-        elif not rectified and has_distortion(info):
-            remarks["distortion"] = (
-                f"color/camera_info has {info.distortion_model or 'unnamed'} distortion, which "
-                "dkt/points leaves out. If the images are rectified, "
-                f"{self._how_to_set(True)}: P is theirs, not K. Else rectify them (image_proc) "
-                "where their borders matter."
-            )
+        if not rectified and (text := self._distortion_remark(info)):
+            remarks["distortion"] = text
         if text := unlikely(intrinsics):
             remarks["calibration"] = text + self._other_matrix(info, not rectified)
         elif fault := _projection_fault(info):
@@ -154,6 +121,23 @@ class Remarks:
                 self._report(cause, text)
         self.standing = remarks
 
+    def _distortion_remark(self, info: CameraInfo) -> str:
+        """What is wrong with D of raw images; "" for nothing."""
+        if not all(map(math.isfinite, info.d)):
+            return (
+                "color/camera_info has numbers in D that are not finite, and so has "
+                "dkt/camera_info: whoever rectifies by it (image_proc, image_geometry) gets "
+                "nothing. Calibrate the camera anew, or have its driver fill D."
+            )
+        if has_distortion(info):
+            return (
+                f"color/camera_info has {info.distortion_model or 'unnamed'} distortion, which "
+                "dkt/points leaves out. If the images are rectified, "
+                f"{self._how_to_set(True)}: P is theirs, not K. Else rectify them (image_proc) "
+                "where their borders matter."
+            )
+        return ""
+
     def _other_matrix(self, info: CameraInfo, otherwise: bool) -> str:
         """What to do where the other matrix is like a camera's; "" where it is not."""
         try:
@@ -187,6 +171,35 @@ class Remarks:
             "machines (chrony), have the driver stamp with system time, or set use_sim_time for a "
             "bag."
         )
+
+
+def _frame_id_remark(color_frame: str, depth_frame: str) -> str:
+    """What is wrong with the frame_ids of the images; "" for nothing."""
+    if not color_frame:
+        return (
+            "color/image has no frame_id: expected the camera's optical frame. Planners "
+            "cannot place this depth; set the frame in the camera's driver."
+        )
+    if color_frame.startswith("/"):
+        return (
+            f"color/image has frame_id '{color_frame}': expected no slash before it. TF "
+            "look-ups for this depth will fail, for tf2 refuses such names; take the slash "
+            "away in the camera's driver."
+        )
+    if color_frame != color_frame.strip():
+        return (
+            f"color/image has frame_id {color_frame!r}: expected no blank before or after it. "
+            "TF look-ups by the name without it will fail; mend the name in the camera's "
+            "driver, or in the file that sets it."
+        )
+    if depth_frame != color_frame:
+        return (
+            f"depth/image has frame_id '{depth_frame}', color/image '{color_frame}': expected "
+            "depth registered to colour, in colour's frame. Ignore this if it is registered; "
+            "otherwise map depth/image to the registered topic (RealSense: "
+            "align_depth.enable:=true and aligned_depth_to_color/image_raw)."
+        )
+    return ""
 
 
 def _projection_fault(info: CameraInfo) -> str:
