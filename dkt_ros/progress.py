@@ -10,11 +10,17 @@ from tqdm import tqdm
 
 Progress = Callable[[str, int, int], None]
 """on_progress(stage, parts done, parts in all)."""
+Report = Callable[[str], None]
+"""report(line), which tells what is done or was noticed."""
 
 _LINE_S = 30.0
 
 
 def no_progress(stage: str, done: int, total: int) -> None:
+    """Tells nobody."""
+
+
+def no_report(line: str) -> None:
     """Tells nobody."""
 
 

@@ -7,7 +7,6 @@ memory one shard at a time. Knows nothing of the command line.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -34,10 +33,10 @@ from dkt_ros.model.merge import check_output, new_checkpoint
 from dkt_ros.model.network import pad_prompt
 from dkt_ros.model.text_encoder import encode_prompt
 from dkt_ros.model.weights import Weights, open_weights, write_sharded
+from dkt_ros.progress import Report, no_report
 from dkt_ros.wording import counted
 
 PROMPT_TOKENS = 512
-Report = Callable[[str], None]
 
 
 @dataclass(frozen=True)
@@ -74,7 +73,7 @@ def convert(
     files: OriginalFiles,
     output: Path,
     dtype: torch.dtype | None = None,
-    report: Report = lambda line: None,
+    report: Report = no_report,
 ) -> CheckpointInfo:
     """Writes a checkpoint folder and returns its `dkt.json`.
 
@@ -133,7 +132,7 @@ def convert_transformer(
     lora: Weights | None,
     num_heads: int | None = None,
     sidecar: dict[str, Any] | None = None,
-    report: Report = lambda line: None,
+    report: Report = no_report,
     lora_scale: float | None = None,
 ) -> Part:
     """The original transformer in diffusers' names, LoRA merged when a weight is read.

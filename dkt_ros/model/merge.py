@@ -8,7 +8,7 @@ from __future__ import annotations
 import dataclasses
 import re
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
@@ -29,6 +29,7 @@ from dkt_ros.model.checkpoint import (
 from dkt_ros.model.info import INFO_FILE, CheckpointInfo
 from dkt_ros.model.lora import describe, info_after, match_lora, merge_lora, open_lora
 from dkt_ros.model.weights import Weights, write_sharded
+from dkt_ros.progress import Report, no_report
 
 _PARTS = (TRANSFORMER_DIR, VAE_DIR)
 _OURS = re.compile(rf"config\.json$|{WEIGHTS_STEM}")
@@ -49,7 +50,7 @@ def merge_into_checkpoint(
     lora: Path,
     output: Path,
     scale: float | None = None,
-    report: Callable[[str], None] = lambda line: None,
+    report: Report = no_report,
 ) -> CheckpointInfo:
     """Writes the checkpoint `base` with the LoRA of a file (or peft folder) added to its weights.
 
@@ -86,7 +87,7 @@ def with_lora(
     base: Path,
     lora: Weights,
     scale: float | None = None,
-    report: Callable[[str], None] = lambda line: None,
+    report: Report = no_report,
 ) -> Weights:
     """The transformer's weights of the checkpoint `base`, W + scale B A where the LoRA says so."""
     targets = transformer_weights(base)

@@ -17,6 +17,7 @@ from dkt_ros.model.checkpoint import checked_folder
 from dkt_ros.model.info import CheckpointInfo
 from dkt_ros.model.latent_frames import images_of
 from dkt_ros.model.network import DktNetwork
+from dkt_ros.progress import Report, no_report
 from dkt_ros.train.data.encoded_source import EncodedSource
 from dkt_ros.train.data.sources import Mixture
 from dkt_ros.train.environment import check_task
@@ -30,13 +31,12 @@ from dkt_ros.train.validation import ValidationLoss
 from dkt_ros.wording import counted
 
 LATENTS_DIR = "latents"
-Report = Callable[[str], None]
 
 
 class Materials:
     """Opens what is asked for, and closes it at the end of `with`."""
 
-    def __init__(self, recipe: Recipe, output: Path, report: Report = lambda line: None) -> None:
+    def __init__(self, recipe: Recipe, output: Path, report: Report = no_report) -> None:
         self.recipe, self.output, self.report = recipe, output, report
         self._opened: EncodedSource | None = None
         self._clips: tuple[PreviewClip, ...] | None = None

@@ -30,6 +30,7 @@ from dkt_ros.model.latent_frames import FRAMES_PER_LATENT
 from dkt_ros.model.network import DktNetwork
 from dkt_ros.model.sampler import sample
 from dkt_ros.predict.dkt import beginning_or_noise, conditions, raw_pictures
+from dkt_ros.progress import Report, no_report
 from dkt_ros.train.data.augmentation import Augmentation
 from dkt_ros.train.data.config import AUTO, DataConfig, SourceConfig
 from dkt_ros.train.data.disparity import clip_range
@@ -89,7 +90,7 @@ class Preview:
 
 
 def load_clips(
-    config: DataConfig, clips: int, frames: int, report: Callable[[str], None] = lambda line: None
+    config: DataConfig, clips: int, frames: int, report: Report = no_report
 ) -> tuple[PreviewClip, ...]:
     """The same clips every time, from all validation sets in turn, without augmentation.
 

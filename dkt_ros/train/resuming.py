@@ -5,13 +5,13 @@ Knows a run's folder and what a state says of its recipe. Knows nothing of netwo
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from dkt_ros.errors import DktError
 from dkt_ros.files import sha256
 from dkt_ros.model.merge import transformer_weights
+from dkt_ros.progress import Report
 from dkt_ros.train.fields import changed, plain
 from dkt_ros.train.recipe import Recipe, as_in_file
 from dkt_ros.train.small_trainer import check_steps, report_changes
@@ -19,7 +19,6 @@ from dkt_ros.train.states import States, read_state
 
 RECIPE_FILE = "recipe.yaml"
 _FIXED = ("method", "seed", "batch", "latent_frames", "objective")
-Report = Callable[[str], None]
 
 
 def starting_state(

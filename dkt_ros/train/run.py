@@ -29,7 +29,7 @@ from safetensors import SafetensorError
 from dkt_ros.errors import DktError
 from dkt_ros.files import write_whole
 from dkt_ros.model.network import DktNetwork
-from dkt_ros.progress import progress_bar
+from dkt_ros.progress import Report, no_report, progress_bar
 from dkt_ros.train.data.latents import LatentSource
 from dkt_ros.train.environment import described, load_network, make_accelerator, peak_gib
 from dkt_ros.train.export import BEST_DIR, STATES_DIR, export_best, export_result
@@ -43,9 +43,6 @@ from dkt_ros.train.small_trainer import only_run
 from dkt_ros.train.states import STATE_FILE, States, of_a_run, read_state
 from dkt_ros.train.stopping import StopRequest
 from dkt_ros.train.trainer import Trainer
-
-Report = Callable[[str], None]
-
 
 Previews = Callable[[DktNetwork], tuple[dict[str, float], np.ndarray]]
 """Judges a network on fixed clips: measures by name, and a picture, uint8 (H, W, 3)."""
@@ -69,7 +66,7 @@ def train(
     *,
     describe: Callable[[Accelerator], None] | None = None,
     resume: bool = False,
-    report: Report = lambda line: None,
+    report: Report = no_report,
 ) -> Outcome:
     """Runs to recipe.steps, saving on the way, and exports the result; or until a signal.
 
@@ -81,7 +78,7 @@ def train(
     where a step or a file fails; the last good state stays and is named.
     """
     accelerator = make_accelerator(recipe)
-    tell = report if accelerator.is_main_process else lambda line: None
+    tell = report if accelerator.is_main_process else no_report
     described_result(recipe, 0, output)  # what cannot be written in the end is said at once
     states = States(output / STATES_DIR, recipe.save.keep)
     best = States(output / BEST_DIR, keep=1, resumed=states)

@@ -6,7 +6,7 @@ Knows nothing of networks, steps or weights.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar, Generic, TypeVar
@@ -21,9 +21,9 @@ from dkt_ros.datasets.sample import Sample
 from dkt_ros.datasets.transphy3d import TransPhy3dClip
 from dkt_ros.errors import DktError
 from dkt_ros.files import StorageError, shown
+from dkt_ros.progress import Report
 from dkt_ros.train.fields import above_zero, at_least
 
-Report = Callable[[str], None]
 Item = TypeVar("Item")
 
 

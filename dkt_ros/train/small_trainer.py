@@ -20,9 +20,9 @@ from torch import Tensor, nn
 
 from dkt_ros.errors import DktError
 from dkt_ros.files import StorageError, only_process, whole_file, whole_folder
-from dkt_ros.progress import progress_bar
+from dkt_ros.progress import Report, no_report, progress_bar
 from dkt_ros.train.fields import changed, plain
-from dkt_ros.train.small import Report, SmallConfig, TarFolder
+from dkt_ros.train.small import SmallConfig, TarFolder
 from dkt_ros.train.states import STATE_FILE, of_a_run, read_tensors, write_failure
 from dkt_ros.train.stopping import StopRequest
 from dkt_ros.wording import counted
@@ -88,7 +88,7 @@ def load_state(
     config: Mapping[str, Any],
     fixed: Sequence[str],
     restore: Callable[[dict[str, Any]], None],
-    report: Report = lambda line: None,
+    report: Report = no_report,
 ) -> None:
     """Hands the state of the run saved in `folder` to `restore`, and reports what has changed.
 
@@ -171,7 +171,7 @@ class SmallTrainer(abc.ABC):
         """Writes the weights and the state; DktError, see save_state."""
         save_state(folder, self.state(), self.WEIGHTS, self.export)
 
-    def load(self, folder: Path, report: Report = lambda line: None) -> None:
+    def load(self, folder: Path, report: Report = no_report) -> None:
         """Continues the run saved in `folder`, and reports what has changed; see load_state."""
         load_state(folder, plain(self.config), self.FIXED, self.restore, report)
 

@@ -35,7 +35,7 @@ from dkt_ros.model.compiled.onnx_export import check_file, export, graph_writer,
 from dkt_ros.model.compiled.request import EngineRequest, differences
 from dkt_ros.model.compiled.self_check import write_checks
 from dkt_ros.model.fast_network import FastNetwork
-from dkt_ros.progress import Progress
+from dkt_ros.progress import Progress, Report, no_progress
 
 GRAPH_FILES = 6
 DTYPES = {"fp32": "float32", "bf16": "bfloat16", "fp16": "float16", "fp8": "bfloat16"}
@@ -43,13 +43,12 @@ DTYPES = {"fp32": "float32", "bf16": "bfloat16", "fp16": "float16", "fp8": "bflo
 Export = Callable[[EngineRequest, Path], Manifest]
 BuildPlan = Callable[[Path, Path, Sequence[GraphSpec]], str]
 """(graph's file, plan's file, the graphs in it) -> the plan's SHA-256."""
-Report = Callable[[str], None]
 
 
 def export_engine(
     request: EngineRequest,
     folder: Path,
-    on_progress: Progress = lambda stage, done, total: None,
+    on_progress: Progress = no_progress,
     largest_inputs: Mapping[str, float] | None = None,
     device: str = "cpu",
 ) -> Manifest:

@@ -13,9 +13,9 @@ from typing import TYPE_CHECKING, TypeVar
 from dkt_ros.arguments import given, natural, path
 
 if TYPE_CHECKING:
+    from dkt_ros.progress import Report
     from dkt_ros.train.fusion.config import SamplesConfig
     from dkt_ros.train.fusion.frames import FrameFolder
-    from dkt_ros.train.small import Report
 
     _Config = TypeVar("_Config", bound=SamplesConfig)
     _Train = Callable[

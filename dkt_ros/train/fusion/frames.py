@@ -23,6 +23,7 @@ from dkt_ros.errors import DktError
 from dkt_ros.files import whole_file
 from dkt_ros.formats.numpy_files import ONLY, arrays_in
 from dkt_ros.geometry import disparity_of
+from dkt_ros.progress import Report
 from dkt_ros.train.sensor import BETTER, failing, without_behind
 from dkt_ros.train.small import TarFolder, samples_of
 
@@ -77,7 +78,7 @@ class FrameFolder(TarFolder[TrainingFrame]):
         folder: Path,
         predict: Predict,
         kept: Path,
-        report: Callable[[str], None] = print,
+        report: Report = print,
         failings: int = 0,
         better: float = BETTER,
     ) -> None:

@@ -22,20 +22,18 @@ from dkt_ros.fusion.network import (
     save_refiner,
     sizes_info,
 )
+from dkt_ros.progress import Report
 from dkt_ros.train.fusion.config import FusionTrainingConfig, SamplesConfig
 from dkt_ros.train.fusion.frames import FrameFolder
 from dkt_ros.train.fusion.losses import Target, losses
 from dkt_ros.train.fusion.samples import TrainingSample, draw, first_drawn
-from dkt_ros.train.small import Report
 from dkt_ros.train.small_trainer import SmallTrainer, falling, run_folder
-
-WEIGHTS_FOLDER = "refiner"
 
 
 class RefinerTrainer(SmallTrainer):
     """The refiner's."""
 
-    WEIGHTS = WEIGHTS_FOLDER
+    WEIGHTS = "refiner"
     FIXED = ("channels", "seed", "on_scale")
     config: FusionTrainingConfig
     model: Refiner

@@ -18,14 +18,13 @@ from dkt_ros.errors import DktError
 from dkt_ros.fusion.features import network_input
 from dkt_ros.fusion.matcher import SMALLEST, Matcher, read_matcher, save_matcher
 from dkt_ros.fusion.network import SIZE_MULTIPLE
+from dkt_ros.progress import Report
 from dkt_ros.train.fusion.config import MatcherTrainingConfig
 from dkt_ros.train.fusion.frames import FrameFolder
 from dkt_ros.train.fusion.loop import rate_factor
 from dkt_ros.train.fusion.samples import TrainingSample, draw, first_drawn
-from dkt_ros.train.small import Report
 from dkt_ros.train.small_trainer import SmallTrainer, run_folder
 
-WEIGHTS_FOLDER = "matcher"
 _SURE = 0.98
 """No pair is more certain than that: some that do not belong together look as if they did."""
 _SMALLEST_CROP = 2 * SMALLEST
@@ -34,7 +33,7 @@ _SMALLEST_CROP = 2 * SMALLEST
 class MatcherTrainer(SmallTrainer):
     """The matcher's."""
 
-    WEIGHTS = WEIGHTS_FOLDER
+    WEIGHTS = "matcher"
     FIXED = ("seed", "height", "width", "pool", "fresh")
     config: MatcherTrainingConfig
     model: Matcher

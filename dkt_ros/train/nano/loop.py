@@ -15,15 +15,14 @@ import torch
 
 from dkt_ros.errors import DktError
 from dkt_ros.model.checkpoint import checkpoint_folder
+from dkt_ros.progress import Report
 from dkt_ros.train.nano.config import NanoConfig
 from dkt_ros.train.nano.dataset import Batch, SequenceFolder
 from dkt_ros.train.nano.losses import TensorBatch, denoising_loss, encoder_loss, vae_loss
 from dkt_ros.train.nano.network import NanoModel, export
-from dkt_ros.train.small import Report
 from dkt_ros.train.small_trainer import SmallTrainer, falling, run_folder
 from dkt_ros.wording import counted
 
-CHECKPOINT_DIR = "checkpoint"
 _NOISE_STREAM = 7919
 """Keeps the noise of a step apart from its augmentation, which starts from the same seed."""
 
@@ -31,7 +30,7 @@ _NOISE_STREAM = 7919
 class NanoTrainer(SmallTrainer):
     """dkt-nano's. Of a resumed run only lengths and rates may differ."""
 
-    WEIGHTS = CHECKPOINT_DIR
+    WEIGHTS = "checkpoint"
     FIXED = ("network", "seed", "vae_steps", "condition", "picture_vae")
     config: NanoConfig
     model: NanoModel

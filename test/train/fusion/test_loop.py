@@ -32,7 +32,6 @@ from dkt_ros.train.fusion.config import (
 )
 from dkt_ros.train.fusion.frames import FrameFolder, TrainingFrame
 from dkt_ros.train.fusion.loop import (
-    WEIGHTS_FOLDER,
     RefinerTrainer,
     rate_factor,
     train,
@@ -58,7 +57,7 @@ def test_learns(data: FrameFolder) -> None:
 def test_a_run_begins_with_another_s_weights(data: FrameFolder, tmp_path: Path) -> None:
     first = tmp_path / "first"
     train(tiny(3), lambda: data, first, report=lambda line: None)
-    weights = first / WEIGHTS_FOLDER
+    weights = first / RefinerTrainer.WEIGHTS
     begun = RefinerTrainer(tiny(3, on_scale=False), data, weights)
     kept = load_file(weights / WEIGHTS_FILE)
     for name, value in begun.model.state_dict().items():
@@ -74,7 +73,7 @@ def test_what_is_saved_keeps_a_share_of_the_weights_it_began_with(
 ) -> None:
     first, second = tmp_path / "first", tmp_path / "second"
     train(tiny(3), lambda: data, first, report=lambda line: None)
-    start = first / WEIGHTS_FOLDER
+    start = first / RefinerTrainer.WEIGHTS
     config = tiny(4, kept_of_start=0.75, save_every=2, learning_rate=0.05)
     begun = RefinerTrainer(config, data, start)
     for _ in range(2):
@@ -82,7 +81,9 @@ def test_what_is_saved_keeps_a_share_of_the_weights_it_began_with(
     begun.save(second)
     train(config, lambda: data, second, resume=True, report=lambda line: None)
     average = torch.load(second / STATE_FILE, weights_only=True)["average"]
-    kept, saved = (load_file(folder / WEIGHTS_FILE) for folder in (start, second / WEIGHTS_FOLDER))
+    kept, saved = (
+        load_file(folder / WEIGHTS_FILE) for folder in (start, second / RefinerTrainer.WEIGHTS)
+    )
     name = "head.bias"
     assert not torch.allclose(average[name], kept[name].float(), rtol=0.1)
     expected = 0.75 * kept[name].float() + 0.25 * average[name]

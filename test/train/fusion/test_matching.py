@@ -16,7 +16,7 @@ from dkt_ros.fusion.matcher import load_matcher
 from dkt_ros.fusion.network import MATCHER_FILE
 from dkt_ros.train.fusion.config import load_matcher_config
 from dkt_ros.train.fusion.frames import FrameFolder
-from dkt_ros.train.fusion.matching import WEIGHTS_FOLDER, MatcherTrainer, train_matcher
+from dkt_ros.train.fusion.matching import MatcherTrainer, train_matcher
 from dkt_ros.train.fusion.samples import TrainingSample, draw
 from dkt_ros.train.fusion.spoiled import spoiled_colours, spoiled_readings
 from dkt_ros.train.states import STATE_FILE
@@ -37,7 +37,7 @@ def test_learns(data: FrameFolder) -> None:
 
 def test_a_run_begins_with_another_s_weights(data: FrameFolder, tmp_path: Path) -> None:
     train_matcher(tiny(2), lambda: data, tmp_path / "first", report=lambda line: None)
-    begun = MatcherTrainer(tiny(), data, tmp_path / "first" / WEIGHTS_FOLDER)
+    begun = MatcherTrainer(tiny(), data, tmp_path / "first" / MatcherTrainer.WEIGHTS)
     average = torch.load(tmp_path / "first" / STATE_FILE, weights_only=True)["average"]
     for name, value in begun.model.state_dict().items():
         torch.testing.assert_close(value, average[name].half().to(value.dtype))
@@ -100,7 +100,7 @@ def test_a_single_scene_has_no_foreign_pairs(data: FrameFolder, tmp_path: Path) 
         train_matcher(tiny(), lambda: data, tmp_path / "run")
     assert not (tmp_path / "run").exists()
     train_matcher(tiny(1, foreign=0.0), lambda: data, tmp_path / "run", report=lambda line: None)
-    load_matcher(tmp_path / "run" / WEIGHTS_FOLDER)
+    load_matcher(tmp_path / "run" / MatcherTrainer.WEIGHTS)
 
 
 @pytest.mark.filterwarnings("error")

@@ -21,7 +21,6 @@ from dkt_ros.model.checkpoint import load_checkpoint
 from dkt_ros.train.nano import loop
 from dkt_ros.train.nano.dataset import SequenceFolder
 from dkt_ros.train.nano.loop import (
-    CHECKPOINT_DIR,
     NanoTrainer,
     rate_factor,
     to_tensors,
@@ -61,7 +60,7 @@ def test_clips_take_each_length_in_turn_and_the_checkpoint_says_the_longest(
     for _ in range(12):
         trainer.train_step()
     trainer.save(tmp_path / "run")
-    assert load_checkpoint(tmp_path / "run" / CHECKPOINT_DIR).info.clip == 4
+    assert load_checkpoint(tmp_path / "run" / NanoTrainer.WEIGHTS).info.clip == 4
     asked = NanoModel(tiny(stages=[{**stage, "clip_frames": 13}], clip=2))
     export(asked, asked.state_dict(), tmp_path / "asked")
     assert load_checkpoint(tmp_path / "asked").info.clip == 2
@@ -91,7 +90,7 @@ def test_layers_compute_in_bfloat16_where_asked_and_weights_learn_in_float32(
 def test_a_vae_of_pictures_tells_the_newest_frame_of_a_clip_as_it_tells_that_one_alone(
     begun: tuple[NanoTrainer, Path], scenes: Path, apart: bool
 ) -> None:
-    start = str(begun[1] / CHECKPOINT_DIR)
+    start = str(begun[1] / NanoTrainer.WEIGHTS)
     config = tiny(start=start, picture_vae=apart, vae_steps=0, encoder_steps=0)
     trainer = NanoTrainer(config, SequenceFolder(scenes))
     before = {k: v.clone() for k, v in trainer.model.state_dict().items()}
@@ -120,7 +119,7 @@ def test_shown_raw_depth_it_starts_as_it_was_and_resumes_to_the_last_bit(
     first = NanoTrainer(tiny(), data)
     first.train_step()
     first.save(tmp_path / "first")
-    start = tmp_path / "first" / CHECKPOINT_DIR
+    start = tmp_path / "first" / NanoTrainer.WEIGHTS
     config = tiny(
         start=str(start),
         condition=condition,
@@ -148,7 +147,7 @@ def test_shown_raw_depth_it_starts_as_it_was_and_resumes_to_the_last_bit(
     assert [resumed.train_step() for _ in range(3)] == losses[2:]
     for name, value in whole.model.state_dict().items():
         assert torch.equal(value, resumed.model.state_dict()[name]), name
-    network = load_checkpoint(tmp_path / "run" / CHECKPOINT_DIR)
+    network = load_checkpoint(tmp_path / "run" / NanoTrainer.WEIGHTS)
     assert network.info.condition == condition
     with pytest.raises(DktError, match=f"condition was {condition}"):
         NanoTrainer(tiny(vae_steps=0, encoder_steps=0, start=str(start)), data).load(
@@ -199,7 +198,7 @@ def test_the_average_is_as_short_when_the_vae_is_done_as_at_first(scenes: Path) 
 
 def test_export_predicts_what_was_trained(begun: tuple[NanoTrainer, Path]) -> None:
     trainer, folder = begun
-    network = load_checkpoint(folder / CHECKPOINT_DIR)
+    network = load_checkpoint(folder / NanoTrainer.WEIGHTS)
     model = NanoModel(tiny())
     model.load_state_dict(trainer.average)
     video = torch.rand(1, 3, 5, 32, 48) * 2 - 1
@@ -235,7 +234,7 @@ def test_train_saves_and_goes_on_with_the_same_network_alone(scenes: Path, tmp_p
     lines: list[str] = []
     train(tiny(), scenes, tmp_path / "run", report=lines.append, report_every=4)
     assert (tmp_path / "run" / STATE_FILE).is_file()
-    assert (tmp_path / "run" / CHECKPOINT_DIR / "dkt.json").is_file()
+    assert (tmp_path / "run" / NanoTrainer.WEIGHTS / "dkt.json").is_file()
     assert any("step 12" in line and "norm" in line for line in lines)
     other = tiny(network={**TINY, "layers": 2})
     with pytest.raises(DktError, match="network was"):
