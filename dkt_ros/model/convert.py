@@ -27,7 +27,7 @@ from dkt_ros.model.checkpoint import (
     finish_checkpoint,
     write_prompt,
 )
-from dkt_ros.model.info import CheckpointInfo
+from dkt_ros.model.info import PROMPT_TOKENS, CheckpointInfo
 from dkt_ros.model.lora import describe, info_after, match_lora, merge_lora, open_lora
 from dkt_ros.model.merge import check_output, new_checkpoint
 from dkt_ros.model.network import pad_prompt
@@ -35,8 +35,6 @@ from dkt_ros.model.text_encoder import encode_prompt
 from dkt_ros.model.weights import Weights, open_weights, write_sharded
 from dkt_ros.progress import Report, no_report
 from dkt_ros.wording import counted
-
-PROMPT_TOKENS = 512
 
 
 @dataclass(frozen=True)
@@ -108,7 +106,6 @@ def convert(
     info = CheckpointInfo(
         name=output.resolve().name,
         task=files.task,
-        text_tokens=PROMPT_TOKENS,
         origin="converted from the original files by dkt convert"
         + (", LoRA merged" if files.lora else ", without a LoRA"),
         sources=sources,
@@ -218,7 +215,7 @@ def _prompt_embeds(
         source = files.prompt_embeds
     elif files.text_encoder is not None and files.tokenizer is not None:
         report(f"embedding the prompt {files.task!r}")
-        embeds = encode_prompt(files.text_encoder, files.tokenizer, files.task, PROMPT_TOKENS)
+        embeds = encode_prompt(files.text_encoder, files.tokenizer, files.task)
         source = files.text_encoder
     else:
         raise DktError("no prompt: give --prompt-embeds, or --text-encoder with --tokenizer")

@@ -21,6 +21,8 @@ CONDITIONS = ("none", "raw_depth", "from_raw_depth")
 _LARGEST = 2**31 - 1
 SIZE_MULTIPLE = 16
 """Image sides the network takes are multiples of this: 8 in the VAE times 2 in the patches."""
+PROMPT_TOKENS = 512
+"""Of Wan's prompts, which are padded to as many."""
 
 
 @dataclass(frozen=True)
@@ -50,7 +52,7 @@ class CheckpointInfo:
     overlap: int = 3
     height: int = 480
     width: int = 832
-    text_tokens: int = 512
+    text_tokens: int = PROMPT_TOKENS
     buffer_frames: int = 5
     clip: int = 0
     condition: str = "none"

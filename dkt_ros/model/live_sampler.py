@@ -43,7 +43,7 @@ class LiveSampler:
         seed: int,
     ) -> None:
         """Options as in LiveOptions; shift: the checkpoint's sigma shift."""
-        self._model, self._window, self._seed = model, window, seed
+        self._model, self._seed = model, seed
         self._context_length = window - new
         self._levels: list[float] = sigmas(steps, shift).tolist()
         self._warm_levels = self._levels

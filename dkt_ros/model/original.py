@@ -123,7 +123,7 @@ def vae_config(shapes: Shapes) -> dict[str, Any]:
         raise DktError(f"the VAE has {z_dim} latent channels, expected {Z_DIM} as in Wan 2.1's")
     conv_in = _shape(shapes, "encoder.conv1.weight", 5)
     base = conv_in[0]
-    layers = _numbered(shapes, r"encoder\.downsamples\.(\d+)\.(\w+)")
+    layers = _layers(shapes)
     resamples = [n for n, parts in layers.items() if "resample" in parts]
     if not resamples:
         raise DktError("the VAE's encoder never downsamples; expected Wan2.1_VAE.pth")
@@ -243,10 +243,10 @@ def _shape(shapes: Shapes, key: str, rank: int) -> tuple[int, ...]:
     return tuple(shapes[key])
 
 
-def _numbered(shapes: Shapes, pattern: str) -> dict[int, set[str]]:
-    """{layer number: names of its parts}, in order."""
+def _layers(shapes: Shapes) -> dict[int, set[str]]:
+    """Of the VAE's encoder: {layer number: names of its parts}, in order."""
     layers: dict[int, set[str]] = {}
     for key in shapes:
-        if match := re.match(pattern, key):
+        if match := re.match(r"encoder\.downsamples\.(\d+)\.(\w+)", key):
             layers.setdefault(int(match[1]), set()).add(match[2])
     return dict(sorted(layers.items()))

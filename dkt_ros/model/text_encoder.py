@@ -12,6 +12,7 @@ from typing import Any
 import torch
 
 from dkt_ros.errors import DktError
+from dkt_ros.model.info import PROMPT_TOKENS
 from dkt_ros.model.original import check_complete
 from dkt_ros.model.weights import Weights, open_weights
 
@@ -30,8 +31,8 @@ _LAYER = {
 _TOP = {"token_embedding.weight": "shared.weight", "norm.weight": "encoder.final_layer_norm.weight"}
 
 
-def encode_prompt(encoder: Path, tokenizer: Path, prompt: str, tokens: int = 512) -> torch.Tensor:
-    """The prompt's embedding (L, text_dim), L its own tokens (at most `tokens`) with the end mark.
+def encode_prompt(encoder: Path, tokenizer: Path, prompt: str) -> torch.Tensor:
+    """The prompt's embedding (L, text_dim), L <= PROMPT_TOKENS, the last of which is its end mark.
 
     encoder: models_t5_umt5-xxl-enc-bf16.pth or a safetensors file with the same keys. tokenizer:
     a folder that transformers' AutoTokenizer reads. Raises DktError naming what does not fit.
@@ -45,7 +46,7 @@ def encode_prompt(encoder: Path, tokenizer: Path, prompt: str, tokens: int = 512
     except (OSError, ValueError, KeyError, ImportError) as error:
         reason = (str(error).strip().splitlines() or [repr(error)])[0]
         raise DktError(f"tokenizer {tokenizer} cannot be read: {reason}") from error
-    batch = tokenize(prompt, truncation=True, max_length=tokens, return_tensors="pt")
+    batch = tokenize(prompt, truncation=True, max_length=PROMPT_TOKENS, return_tensors="pt")
     ids = batch["input_ids"]
     model = load_text_encoder(open_weights(encoder))
     vocabulary = model.config.vocab_size

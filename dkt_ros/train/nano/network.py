@@ -22,7 +22,6 @@ from dkt_ros.train.nano.config import NanoConfig
 
 LATENT_CHANNELS = 16
 INPUT_CHANNELS = 48
-PROMPT_TOKENS = 512
 _TAPS = 3
 """Frames that a temporal convolution of the VAE sees."""
 
@@ -51,7 +50,7 @@ class NanoModel(nn.Module):
             image_dim=sizes.image_dim,
             added_kv_proj_dim=dim,
         )
-        use_constant_context(self.transformer, torch.tensor([PROMPT_TOKENS]))
+        use_constant_context(self.transformer, torch.tensor([config.info.text_tokens]))
         self.vae = AutoencoderKLWan(
             base_dim=sizes.vae_base_dim,
             z_dim=LATENT_CHANNELS,
