@@ -146,6 +146,7 @@ def frames_or_errors(
     keys = [key for key in color if all(key in files for files in partners.values())]
     keys.sort(key=lambda key: [natural_order(text) for text in key])
     cameras = source.calibrations()
+    said = remarks if notes is None else notes
     told: set[float | None] = set()
     clock = stamps(source.rate_hz, source.start_s)
     without_depth, any_usable = 0, False
@@ -170,9 +171,7 @@ def frames_or_errors(
             continue
         if stated_m not in told:
             told.add(stated_m)
-            (remarks if notes is None else notes).extend(
-                unit_remarks(unit_m, stated_m, calibration)
-            )
+            said += unit_remarks(unit_m, stated_m, calibration)
         camera = read.frame.intrinsics
         first = first or camera
         if replace(camera, width=first.width, height=first.height) == first != camera:
@@ -188,7 +187,7 @@ def frames_or_errors(
         for stamp_ns in times:
             yield replace(read, frame=replace(read.frame, stamp_ns=stamp_ns))
     if of_another_size and first is not None:
-        (remarks if notes is None else notes).append(
+        said.append(
             f"{len(of_another_size)} of {len(keys)} pictures are not {first.width}x{first.height} "
             f"as those before, the first is {of_another_size[0].name}, and one calibration cannot "
             "be right for both: give one that states its pictures' size, or separate the pictures"

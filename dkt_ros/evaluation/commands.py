@@ -140,13 +140,7 @@ def run_eval(args: argparse.Namespace) -> int:
     from dkt_ros.evaluation.sets import evaluate_set
     from dkt_ros.evaluation.videos import depth_range_of
 
-    if args.range is not None and not 0 < args.range[0] < args.range[1] < math.inf:
-        low, high = args.range
-        raise DktError(f"--range is {low:g} {high:g}, expected 0 < MIN < MAX metres")
-    if args.output is not None and args.output.is_dir():
-        raise DktError(f"--output is the folder {args.output}, expected a file's name")
-    if args.output is not None:
-        check_writable(args.output, ".json")
+    _check(args)
     # All are opened before the first is measured: a wrong folder should not be found hours later.
     readers = _readers(args)
     others = _others(args, [clip for reader in readers for clip in reader.clips])
@@ -198,6 +192,17 @@ def run_eval(args: argparse.Namespace) -> int:
         parts = [title, format_summary(total), format_difference(results, methods.models)]
         print("\n" + "\n\n".join(part for part in parts if part))
     return 0
+
+
+def _check(args: argparse.Namespace) -> None:
+    """Raises DktError, or what check_writable does, for what nothing could be measured with."""
+    if args.range is not None and not 0 < args.range[0] < args.range[1] < math.inf:
+        low, high = args.range
+        raise DktError(f"--range is {low:g} {high:g}, expected 0 < MIN < MAX metres")
+    if args.output is not None and args.output.is_dir():
+        raise DktError(f"--output is the folder {args.output}, expected a file's name")
+    if args.output is not None:
+        check_writable(args.output, ".json")
 
 
 def _readers(args: argparse.Namespace) -> list[VideoReader]:
