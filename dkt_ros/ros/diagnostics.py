@@ -246,9 +246,9 @@ def _alignment(report: NodeReport) -> _Part:
         shares = vars(report.shares).items()
         values += [(f"share of {source}", f"{share:.2f}") for source, share in shares]
     if alignment.state is AlignmentState.OK:
-        text = f"residual {alignment.residual_m * 1e3:.1f} mm"
         if alignment.inliers == 0:
             return _Part("alignment", OK, alignment.reason, values)
+        text = f"residual {alignment.residual_m * 1e3:.1f} mm"
         if alignment.uncertainty <= report.align_max_uncertainty:
             return _Part("alignment", OK, text, values)
         text += (
