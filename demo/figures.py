@@ -17,7 +17,7 @@ import numpy.typing as npt
 from demo.received import Received, Reception
 from demo.recorded import RecordedFrame
 from dkt_ros.evaluation.baselines import raw
-from dkt_ros.evaluation.metrics import DepthErrors, frame_errors, mean_errors
+from dkt_ros.evaluation.metrics import DepthErrors, frame_errors, mean_of
 from dkt_ros.geometry import is_reading, nearest_fill
 from dkt_ros.messages.images import DepthImage
 
@@ -72,7 +72,7 @@ class Comparison:
     def means(self) -> dict[str, dict[str, DepthErrors]]:
         """Errors by pixels and method, averaged over the frames."""
         return {
-            pixels: {method: mean_errors(errors) for method, errors in table.items()}
+            pixels: {method: mean_of(DepthErrors, errors) for method, errors in table.items()}
             for pixels, table in self.errors.items()
         }
 

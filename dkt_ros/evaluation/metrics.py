@@ -88,11 +88,6 @@ def _mean(values: Sequence[float] | Sequence[tuple[float, ...]]) -> float | tupl
     return tuple(map(float, means)) if means.ndim else float(means)
 
 
-def mean_errors(errors: Iterable[DepthErrors]) -> DepthErrors:
-    """mean_of for depth errors."""
-    return mean_of(DepthErrors, errors)
-
-
 def video_errors(
     predicted: Sequence[np.ndarray] | np.ndarray,
     truth: Sequence[np.ndarray] | np.ndarray,
@@ -107,7 +102,7 @@ def video_errors(
         frame_errors(predicted[i], truth[i], None if masks is None else masks[i])
         for i in range(len(truth))
     ]
-    return mean_errors(rows)
+    return mean_of(DepthErrors, rows)
 
 
 def fit_disparity(disparity: np.ndarray, truth: np.ndarray) -> tuple[float, float]:

@@ -20,7 +20,7 @@ from dkt_ros.evaluation.metrics import (
     DepthErrors,
     disparity_to_metric,
     fit_disparity,
-    mean_errors,
+    mean_of,
     video_errors,
 )
 from dkt_ros.geometry import disparity_of, is_reading
@@ -151,8 +151,10 @@ def preview(clips: Sequence[PreviewClip], predict: Predict) -> Preview:
         rows.append(_row(clip, scale * disparity + shift))
     width = max(row.shape[1] for row in rows)
     padded = [np.pad(row, ((0, _GAP), (0, width - row.shape[1]), (0, 0))) for row in rows]
-    glass = mean_errors(on_glass) if on_glass else None
-    return Preview(mean_errors(errors.values()), errors, np.concatenate(padded)[:-_GAP], glass)
+    glass = mean_of(DepthErrors, on_glass) if on_glass else None
+    return Preview(
+        mean_of(DepthErrors, errors.values()), errors, np.concatenate(padded)[:-_GAP], glass
+    )
 
 
 def sampled(network: DktNetwork, *, steps: int | None = None, seed: int = 1) -> Predict:

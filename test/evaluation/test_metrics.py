@@ -13,7 +13,7 @@ from dkt_ros.evaluation.metrics import (
     disparity_to_metric,
     fit_disparity,
     frame_errors,
-    mean_errors,
+    mean_of,
     video_errors,
 )
 
@@ -62,8 +62,8 @@ def test_mean_leaves_out_frames_without_a_value() -> None:
     one = DepthErrors(0.1, 1.0, 1.0, 1.0, 1.0, 1.0)
     two = DepthErrors(0.3, 3.0, 0.0, 0.0, 0.0, 0.5)
     none = DepthErrors(*[math.nan] * 6)
-    assert mean_errors([one, two, none]) == DepthErrors(0.2, 2.0, 0.5, 0.5, 0.5, 0.75)
-    assert math.isnan(mean_errors([]).rel)
+    assert mean_of(DepthErrors, [one, two, none]) == DepthErrors(0.2, 2.0, 0.5, 0.5, 0.5, 0.75)
+    assert math.isnan(mean_of(DepthErrors, []).rel)
 
 
 def test_video_is_averaged_over_frames_not_pixels() -> None:
