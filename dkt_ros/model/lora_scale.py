@@ -19,9 +19,12 @@ from dkt_ros.model.weights import Weights
 
 CONFIG_FILE = "adapter_config.json"
 DIFFUSERS_HEADER = "lora_adapter_metadata"
-HEADERS = (("ss_network_alpha", "ss_network_dim"), ("lora_alpha", "rank"), ("alpha", "rank"))
-"""Header entries of alpha and rank: kohya's and musubi's; SimpleTuner's and LightX2V's; what a loop
-of one's own saves beside its tensors."""
+HEADERS = (
+    *(("ss_network_alpha", "ss_network_dim"), ("network_alpha", "network_dim")),
+    *(("lora_alpha", "rank"), ("alpha", "rank")),
+)
+"""Header entries of alpha and rank: kohya's and musubi's, and by their options' names;
+SimpleTuner's and LightX2V's; what a loop of one's own saves beside its tensors."""
 _MORE = (
     *("use_dora", "fan_in_fan_out", "lora_bias"),
     *("use_qalora", "layer_replication", "alora_invocation_tokens"),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -97,6 +98,7 @@ def factor(path: Path, scale: float | None = None) -> tuple[Any, str]:
          0.5, "adapter_config.json"),
         (pair(f"base_model.model.dit.{Q}"), None, {"r": 9, "rank_pattern": {f"dit.{Q}": 4}}, 2,
          "adapter_config.json"),
+        (pair(Q), {"network_alpha": "2", "network_dim": "4"}, None, 0.5, "network_alpha in the"),
         (pair(Q), {"alpha": "2", "rank": "4"}, None, 0.5, "alpha in the header"),
         ({k: v[..., None, None] for k, v in pair(FLAT, "lora_down", "lora_up").items()}, None, None,
          1, "= rank"),
@@ -110,6 +112,13 @@ def test_the_factor_is_the_writers(
     assert found == scale
     assert f"with scale {scale:g}: " in said
     assert says in said
+
+
+@pytest.mark.parametrize("scale", [math.nan, math.inf])
+def test_a_factor_that_is_no_number_is_refused(tmp_path: Path, scale: float) -> None:
+    lora = open_lora(written(tmp_path, pair(Q)))
+    with pytest.raises(DktError, match=f"the LoRA's scale is {scale:g}, expected a finite number"):
+        match_lora(lora, BASE, scale)
 
 
 def test_every_module_has_its_own(tmp_path: Path) -> None:
