@@ -175,6 +175,24 @@ def test_the_calibration_is_colours(pictures: Path) -> None:
     assert shots(opened(pictures, given))[0].frame.intrinsics.fy == 40.0
 
 
+@pytest.mark.parametrize("name", ["camK.npy", "cam_params.json"])
+def test_the_calibrations_of_graspnet_and_replica_are_found(pictures: Path, name: str) -> None:
+    """Depth of the latter in steps that its file states."""
+    (pictures / "intrinsics.txt").unlink()
+    camera = {"w": WIDTH, "h": HEIGHT, "fx": 40.0, "fy": 40.0, "cx": 24.0, "cy": 16.0}
+    np.save(pictures / "camera_poses.npy", np.zeros((3, 4, 4)))
+    if name == "camK.npy":
+        np.save(pictures / name, np.array([[40.0, 0, 24], [0, 40, 16], [0, 0, 1]]))
+    else:
+        (pictures / name).write_text(json.dumps({"camera": camera | {"scale": 2000.0}}))
+    frame = shots(opened(pictures))[0].frame
+    assert frame.intrinsics.fy == 40.0
+    steps = cv2.imread(str(pictures / "depth" / "0.png"), cv2.IMREAD_UNCHANGED)
+    unit_m = 0.001 if name == "camK.npy" else 0.0005
+    assert frame.raw_depth is not None
+    np.testing.assert_allclose(frame.raw_depth[steps > 0], unit_m * steps[steps > 0], rtol=1e-6)
+
+
 def test_pictures_by_time_are_of_their_nearest_alone(pictures: Path) -> None:
     """Some have one name, some a neighbour's, one has none near."""
     for role, times in (("color", ("0.100", "0.200", "0.300")), ("depth", ("0.101", "0.2", "0.9"))):
