@@ -307,6 +307,12 @@ def depth_unit(given_m: float, stated_m: float | None, override: bool) -> float:
     return stated_m if default and stated_m else given_m
 
 
+def check_unit(unit_m: float) -> None:
+    """Raises DktError for what no step of integer depth means."""
+    if not 0 < unit_m < np.inf:
+        raise DktError(f"a step of depth is {unit_m:g} m, expected a finite number above 0")
+
+
 def has_reading(steps: NDArray[Any]) -> NDArray[np.bool_]:
     """Where depth in integer steps is a reading: not 0, nor its type's largest number.
 

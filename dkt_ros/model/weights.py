@@ -21,7 +21,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save, save_file
 
 from dkt_ros.errors import DktError
-from dkt_ros.files import shown
+from dkt_ros.files import check_no_pipe, shown
 from dkt_ros.learned import Inspection
 
 SHARD_BYTES = 2 * 1024**3
@@ -96,6 +96,7 @@ def open_weights(path: Path) -> Weights:
     """
     if not path.exists():
         raise DktError(f"{path} does not exist")
+    check_no_pipe(path)
     if path.is_dir():
         indexes = shown(path, "*.safetensors.index.json")
         shards = _indexed_shards(indexes[0]) if len(indexes) == 1 else _shards_in(path)
