@@ -197,6 +197,30 @@ def test_what_a_loop_saves_beside_its_tensors_counts(tmp_path: Path, name: str) 
     assert f": {name} in the header of" in said
 
 
+@pytest.mark.parametrize(
+    ("settings", "scale"),
+    [
+        ({"lora_alpha": 8, "r": RANK, "dtype": torch.float16}, 2),
+        ({"lora_alpha": 8, "lora_rank": RANK, "use_rslora": True}, 4),
+    ],
+)
+def test_the_settings_that_a_trainer_saves_beside_its_tensors_count(
+    tmp_path: Path, settings: dict[str, object], scale: float
+) -> None:
+    torch.save({"state_dict": pair(Q), "hyper_parameters": settings}, tmp_path / "lora.ckpt")
+    found, said = factor(tmp_path / "lora.ckpt")
+    assert found == scale
+    assert ": hyper_parameters in the header of" in said
+    header = {"lora_config": json.dumps(settings, default=str), "note": "lora_alpha as before"}
+    assert factor(written(tmp_path, pair(Q), header))[0] == scale
+    torch.save(
+        {"state_dict": pair(Q), "hyper_parameters": settings | {"lora_rank": 9, "r": 9}},
+        tmp_path / "lora.ckpt",
+    )
+    with pytest.raises(DktError, match=r"says rank 9 of blocks\.0\.self_attn\.q, the shapes say 4"):
+        factor(tmp_path / "lora.ckpt")
+
+
 def test_a_convolution_is_merged_over_its_kernel() -> None:
     weight = torch.zeros(WIDTH, 3, 1, 2, 2)
     base = Weights.from_tensors({"patch_embedding.weight": weight}, "base")
