@@ -193,6 +193,25 @@ def test_the_calibrations_of_graspnet_and_replica_are_found(pictures: Path, name
     np.testing.assert_allclose(frame.raw_depth[steps > 0], unit_m * steps[steps > 0], rtol=1e-6)
 
 
+def test_the_unit_of_tum_s_depth_is_asked_for(pictures: Path) -> None:
+    for name in ("rgb.txt", "depth.txt"):
+        (pictures / name).write_text("# timestamp filename\n")
+    for options, told in (
+        (NONE, True),
+        (replace(NONE, depth_unit_m=0.001, override_unit=True), False),
+    ):
+        source = opened(pictures, options)
+        shots(source)
+        found = [note for note in source.notes if "as TUM RGB-D has them" in note]
+        assert len(found) == told
+        assert all("a step is taken for 0.001 m" in note for note in found)
+    (pictures / "intrinsics.txt").unlink()
+    (pictures / "camera.yaml").write_text("fx: 48\nfy: 49\ncx: 24\ncy: 16\nDepthMapFactor: 1000\n")
+    source = opened(pictures)
+    shots(source)
+    assert source.notes == []
+
+
 def test_pictures_by_time_are_of_their_nearest_alone(pictures: Path) -> None:
     """Some have one name, some a neighbour's, one has none near."""
     for role, times in (("color", ("0.100", "0.200", "0.300")), ("depth", ("0.101", "0.2", "0.9"))):
