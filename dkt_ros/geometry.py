@@ -338,6 +338,15 @@ USABLE_DEPTH_M = (0.1, 10.0)
 """What the node aligns to unless told otherwise; all depth beyond that is in another unit."""
 
 
+NOTHING_M = 10_000.0
+"""True depth from here on is a renderer's word for nothing: 65504 and 1e10 are, no millimetres."""
+
+
+def is_true_depth(truth: NDArray[Any]) -> NDArray[np.bool_]:
+    """Where depth in metres that a renderer may have made is that of something."""
+    return is_reading(truth) & np.asarray(truth < NOTHING_M)
+
+
 def known_depth(depth: NDArray[Any]) -> Float32Array:
     """A float32 copy of depth of any float type, NaN where it is no reading."""
     metres = depth.astype(np.float32)

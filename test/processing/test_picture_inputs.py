@@ -193,6 +193,18 @@ def test_the_calibrations_of_graspnet_and_replica_are_found(pictures: Path, name
     np.testing.assert_allclose(frame.raw_depth[steps > 0], unit_m * steps[steps > 0], rtol=1e-6)
 
 
+def test_true_depth_where_a_renderer_s_ray_meets_nothing_is_unknown(pictures: Path) -> None:
+    (pictures / "truth").mkdir()
+    truth = np.full((HEIGHT, WIDTH), 0.5, np.float32)
+    truth[:, :9] = 1e10
+    for index in range(3):
+        np.save(pictures / "truth" / f"{index}.npy", truth)
+    found = shots(opened(pictures, replace(NONE, truth="truth/*")))[0].truth
+    assert found is not None
+    assert np.isnan(found[:, :9]).all()
+    np.testing.assert_array_equal(found[:, 9:], truth[:, 9:])
+
+
 def test_the_unit_of_tum_s_depth_is_asked_for(pictures: Path) -> None:
     for name in ("rgb.txt", "depth.txt"):
         (pictures / name).write_text("# timestamp filename\n")
