@@ -9,6 +9,7 @@ from __future__ import annotations
 import heapq
 import re
 import shutil
+import time
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import ExitStack
@@ -36,6 +37,7 @@ from dkt_ros.bags.storage import (
 )
 from dkt_ros.errors import DktError
 from dkt_ros.files import NO_ROOM, packed, shown, storage_error
+from dkt_ros.frames import NANOSECONDS_PER_SECOND
 from dkt_ros.wording import counted
 
 if TYPE_CHECKING:
@@ -47,6 +49,7 @@ _METADATA = "metadata.yaml"
 _PACKED = (".zstd", ".zst")  # rosbag2's ending, and that of zstd's own command
 _MESSAGE_TYPE = re.compile(r"\w+/msg/\w+")
 _ENCODINGS = {"cdr", "ros1"}
+_LONGEST_NS = 365 * 86_400 * NANOSECONDS_PER_SECOND
 _COPY_BYTES = 1 << 16  # what stands in a damaged one is lost
 _NO_BAGS = {
     b"version https://": "a pointer of git LFS in place of the bag; `git lfs pull` fetches the bag",
@@ -144,6 +147,18 @@ class BagReader:
     def end_ns(self) -> int:
         """Time of the last message."""
         return max(storage.end_ns for storage in self._filled)
+
+    @property
+    def leap(self) -> str:
+        """What is said of a clock that was set while it recorded; "" where none was."""
+        if self.end_ns - self.start_ns < _LONGEST_NS:
+            return ""
+        ends = (time.gmtime(ns // NANOSECONDS_PER_SECOND) for ns in (self.start_ns, self.end_ns))
+        days = " to ".join(time.strftime("%Y-%m-%d", end) for end in ends)
+        return (
+            f"its messages are recorded from {days}: the recorder's clock was set meanwhile, as "
+            "where /clock (use_sim_time) or the network's time came late"
+        )
 
     @cached_property
     def topics(self) -> dict[str, BagTopic]:
