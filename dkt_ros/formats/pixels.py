@@ -83,14 +83,14 @@ def read_depth(path: Path, metres_per_unit: float = METRES_PER_MILLIMETRE) -> np
 
 
 def read_depth_png(path: Path, units_per_metre: float) -> np.ndarray:
-    """(H,W) float32: the stored 16-bit numbers over units_per_metre; 0 where it is no reading.
+    """(H,W) float32: the stored integers over units_per_metre; 0 where it is no reading.
 
-    A TIFF's floats are metres already, and left as they are.
+    They have 16 bits, or 32 in a TIFF. A TIFF's floats are metres already, and left as they are.
     """
     stored = _read_picture(path)
     if stored.dtype.kind == "f" and stored.ndim == 2:
         return stored.astype(np.float32)
-    if stored.dtype != np.uint16 or stored.ndim != 2:
+    if stored.dtype not in (np.uint16, np.int16, np.int32) or stored.ndim != 2:
         raise DktError(f"{path}: {_described(stored)}, expected depth in one channel of 16 bits")
     return np.where(has_reading(stored), stored / units_per_metre, 0).astype(np.float32)
 

@@ -48,6 +48,16 @@ def test_depth_tiff_of_floats_is_metres(tmp_path: Path, dtype: type[np.floating]
         read_depth(tmp_path / "d.tiff")
 
 
+@pytest.mark.parametrize("dtype", [np.uint16, np.int16, np.int32])
+def test_depth_tiff_of_integers_is_steps(tmp_path: Path, dtype: type[np.integer]) -> None:
+    nothing = np.iinfo(dtype)
+    pixels = np.array([[0, 500, 4000], [nothing.max, 7, nothing.min]], dtype)
+    assert cv2.imwrite(str(tmp_path / "d.tiff"), pixels)
+    expected = [[np.nan, 0.5, 4.0], [np.nan, 0.007, np.nan]]
+    np.testing.assert_allclose(read_depth(tmp_path / "d.tiff"), expected, rtol=1e-6)
+    np.testing.assert_allclose(read_depth(tmp_path / "d.tiff", 1 / 4000)[0, 2], 1.0)
+
+
 def test_the_mask_keeps_classes_and_takes_white_for_transparent(tmp_path: Path) -> None:
     cv2.imwrite(str(tmp_path / "m.png"), np.array([[0, 1, 2, 255]], np.uint8))
     np.testing.assert_array_equal(read_mask(tmp_path / "m.png"), [[0, 1, 2, 1]])
