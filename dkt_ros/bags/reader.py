@@ -355,7 +355,7 @@ def _metadata(path: Path, remarks: list[str]) -> dict[str, Any]:
         return {}
     try:
         return dict(yaml.safe_load(path.read_text(encoding="utf-8"))["rosbag2_bagfile_information"])
-    except (OSError, UnicodeDecodeError, yaml.YAMLError, TypeError, KeyError, ValueError):
+    except (OSError, yaml.YAMLError, TypeError, KeyError, ValueError, RecursionError):
         remarks.append("metadata.yaml cannot be read and is passed over")
         return {}
 

@@ -47,6 +47,7 @@ _UNIT_NAMES = {
     *("depthscale", "depthmapfactor", "pngdepthscale", "depthunit", "depthunits"),
     *("factordepth", "depthfactor", "depthscalingfactor", "integerdepthscale", "depthshift"),
 }
+_UNUSABLE = (ValueError, TypeError, KeyError, IndexError, RecursionError)
 _OF_DEPTH_PERHAPS = "scale"
 """Beside a camera, where it is steps a metre; less may be a scene's, or the pictures'."""
 _METRES_A_STEP, _STEPS_A_METRE = 0.02, 50.0
@@ -74,7 +75,7 @@ def read_intrinsics(
         cameras = list(dict.fromkeys(_cameras(_of_picture(_content(path), picture), "")))
     except OSError as error:
         raise DktError(f"{path}: cannot be read ({error.strerror or error})") from error
-    except (ValueError, TypeError, KeyError, IndexError, OverflowError) as error:
+    except (*_UNUSABLE, OverflowError) as error:
         raise DktError(f"{path}: no usable intrinsics ({error}); {_EXPECTED}") from error
     if not cameras:
         raise DktError(f"{path}: no intrinsics found in it; {_EXPECTED}")
@@ -105,7 +106,7 @@ def stated_depth_unit(path: Path, picture: str = "") -> float | None:
     """
     try:
         found = set(_depth_units(_of_picture(_content(path), picture)))
-    except (OSError, DktError, ValueError, TypeError, KeyError, IndexError):
+    except (OSError, DktError, *_UNUSABLE):
         return None
     return found.pop() if len(found) == 1 else None
 

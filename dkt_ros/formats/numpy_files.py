@@ -24,7 +24,7 @@ ONLY = "one array without a name"
 """What arrays_in calls an .npy's."""
 _UNREADABLE = (
     *(OSError, ValueError, KeyError, EOFError, TypeError, OverflowError, SyntaxError, TokenError),
-    *(zipfile.BadZipFile, zlib.error, NotImplementedError, RuntimeError),
+    *(zipfile.BadZipFile, zlib.error, NotImplementedError, RuntimeError, MemoryError),
 )
 
 

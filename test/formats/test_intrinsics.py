@@ -206,6 +206,8 @@ def test_the_size_may_come_from_the_file(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "words"),
     [
+        ("- " * 3000, "no usable intrinsics .*recursion"),
+        ('{"a":' * 3000, "no usable intrinsics .*recursion"),
         ("MATLAB 5.0 MAT-file\0\0", "it is no text, nor an .npy; write the numbers down"),
         ("xres: 12\nyres: 8\nfx: 1\nfy: 1\ncx: 1\ncy: 1\n", "12x8, the pictures are 6x4"),
         ("fx: 1\n", "fy and cx and cy missing"),
