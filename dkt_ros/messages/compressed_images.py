@@ -58,7 +58,8 @@ def compressed_to_rgb(
         hint = (
             "This is compressedDepth: is color/image mapped to a depth topic?"
             if "compressedDepth" in message.format
-            else "Other codecs are not decoded here: set color_transport to raw."
+            else "Other codecs are not decoded here: take the raw images (of a node: set "
+            "color_transport to raw), or have them sent as JPEG or PNG."
         )
         raise MessageError(
             "unsupported color encoding",
