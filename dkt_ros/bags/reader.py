@@ -48,6 +48,7 @@ STORAGE_NAME = re.compile(r"\.(mcap|db3)(\.zstd?)?$")
 _METADATA = "metadata.yaml"
 _PACKED = (".zstd", ".zst")  # rosbag2's ending, and that of zstd's own command
 _MESSAGE_TYPE = re.compile(r"\w+/msg/\w+")
+_DDS_TYPE = re.compile(r"(\w+)::msg::(?:dds_::(?=\w+_$))?(\w+?)_?")
 _ENCODINGS = {"cdr", "ros1"}
 _LONGEST_NS = 365 * 86_400 * NANOSECONDS_PER_SECOND
 _COPY_BYTES = 1 << 16  # what stands in a damaged one is lost
@@ -291,7 +292,9 @@ def _converter(channel: Channel) -> Ros1Converter:
 
 
 def _full_name(msgtype: str) -> str:
-    """`package/msg/Type`; recorders of old wrote `package/Type`."""
+    """`package/msg/Type`; recorders of old wrote `package/Type`, those of DDS `package::msg::…`."""
+    if found := _DDS_TYPE.fullmatch(msgtype):
+        return f"{found[1]}/msg/{found[2]}"
     package, _, name = msgtype.partition("/")
     return f"{package}/msg/{name}" if name and "/" not in name else msgtype
 
