@@ -85,9 +85,12 @@ def read_depth(path: Path, metres_per_unit: float = METRES_PER_MILLIMETRE) -> np
 def read_depth_png(path: Path, units_per_metre: float) -> np.ndarray:
     """(H,W) float32: the stored integers over units_per_metre; 0 where it is no reading.
 
-    They have 16 bits, or 32 in a TIFF. A TIFF's floats are metres already, and left as they are.
+    They have 16 bits, also as grey kept in three equal channels, or 32 in a TIFF. A TIFF's floats
+    are metres already, and left as they are.
     """
     stored = _read_picture(path)
+    if stored.dtype == np.uint16:
+        stored = _in_one_channel(stored)
     if stored.dtype.kind == "f" and stored.ndim == 2:
         return stored.astype(np.float32)
     if stored.dtype not in (np.uint16, np.int16, np.int32) or stored.ndim != 2:
@@ -106,13 +109,20 @@ def read_label(path: Path) -> np.ndarray:
             f"{path}: is transparent in part, so that colour and alpha may both be the labels; "
             "store them in one channel"
         )
-    if stored.ndim == 3 and (stored[..., :1] == stored[..., :3]).all():
-        stored = stored[..., 0]
+    stored = _in_one_channel(stored)
     if stored.dtype != np.uint8 or stored.ndim != 2:
         raise DktError(
             f"{path}: {_described(stored)}, expected labels in one channel of 8 bits, or in a PNG "
             "the numbers of a palette that begins with black"
         )
+    return stored
+
+
+def _in_one_channel(stored: np.ndarray) -> np.ndarray:
+    """Grey that was kept in three equal channels, and alpha that says nothing, as one channel."""
+    if stored.ndim == 3 and (stored[..., :1] == stored[..., :3]).all():
+        opaque = stored.shape[2] == 3 or not np.ptp(stored[..., 3])
+        return stored[..., 0] if opaque else stored
     return stored
 
 

@@ -48,6 +48,19 @@ def test_depth_tiff_of_floats_is_metres(tmp_path: Path, dtype: type[np.floating]
         read_depth(tmp_path / "d.tiff")
 
 
+def test_depth_kept_as_equal_colours_is_depth(tmp_path: Path) -> None:
+    """As programs of pictures save it, with alpha too."""
+    steps = np.arange(300, 348, dtype=np.uint16).reshape(6, 8)
+    path, opaque = str(tmp_path / "d.png"), np.full_like(steps, 65535)
+    for picture in (np.dstack([steps] * 3), np.dstack([steps] * 3 + [opaque])):
+        assert cv2.imwrite(path, picture)
+        np.testing.assert_allclose(read_depth(tmp_path / "d.png"), steps * 0.001, rtol=1e-6)
+    for picture in (np.dstack([steps, steps, opaque]), np.dstack([steps] * 4)):
+        assert cv2.imwrite(path, picture)
+        with pytest.raises(DktError, match=r"uint16 with . channels, expected depth in one"):
+            read_depth(tmp_path / "d.png")
+
+
 @pytest.mark.parametrize("dtype", [np.uint16, np.int16, np.int32])
 def test_depth_tiff_of_integers_is_steps(tmp_path: Path, dtype: type[np.integer]) -> None:
     nothing = np.iinfo(dtype)
