@@ -9,6 +9,7 @@ import hashlib
 import os
 import re
 import shutil
+import stat
 import time
 from collections.abc import Collection, Iterator
 from contextlib import ExitStack, contextmanager, suppress
@@ -175,6 +176,14 @@ def only_process(path: Path, busy: str) -> Iterator[None]:
 def packed(begin: bytes) -> str | None:
     """How what begins like that is packed, and what to do; None: it is not."""
     return next((what for start, what in _PACKED_BEGIN.items() if begin.startswith(start)), None)
+
+
+def check_no_pipe(path: Path) -> None:
+    """Raises DktError for a pipe or a device, which opening and reading may wait for for ever."""
+    with suppress(OSError):  # as opening it tells
+        mode = path.stat().st_mode
+        if not (stat.S_ISREG(mode) or stat.S_ISDIR(mode)):
+            raise DktError(f"{path} is neither a file nor a folder; store it as a file first")
 
 
 def is_leftover(name: str) -> bool:

@@ -307,6 +307,12 @@ def depth_unit(given_m: float, stated_m: float | None, override: bool) -> float:
     return stated_m if default and stated_m else given_m
 
 
+def check_unit(unit_m: float) -> None:
+    """Raises DktError for what no step of integer depth means."""
+    if not 0 < unit_m < np.inf:
+        raise DktError(f"a step of depth is {unit_m:g} m, expected a finite number above 0")
+
+
 def has_reading(steps: NDArray[Any]) -> NDArray[np.bool_]:
     """Where depth in integer steps is a reading: not 0, nor its type's largest number.
 
@@ -330,6 +336,15 @@ def disparity_of(depth: FloatArray) -> FloatArray:
 
 USABLE_DEPTH_M = (0.1, 10.0)
 """What the node aligns to unless told otherwise; all depth beyond that is in another unit."""
+
+
+NOTHING_M = 10_000.0
+"""True depth from here on is a renderer's word for nothing: 65504 and 1e10 are, no millimetres."""
+
+
+def is_true_depth(truth: NDArray[Any]) -> NDArray[np.bool_]:
+    """Where depth in metres that a renderer may have made is that of something."""
+    return is_reading(truth) & np.asarray(truth < NOTHING_M)
 
 
 def known_depth(depth: NDArray[Any]) -> Float32Array:

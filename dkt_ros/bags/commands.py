@@ -202,6 +202,6 @@ def _info(args: argparse.Namespace) -> int:
             problem = f"  (cannot be read: {topic.problem})" if topic.problem else ""
             line = f"{topic.name}  {topic.msgtype}  {counted(topic.count, 'message')}{problem}"
             print(f"  {one_line(line)}")
-        for remark in bag.remarks:
+        for remark in filter(None, (bag.leap, *bag.remarks)):
             print(f"  note: {one_line(remark)}")
     return 0

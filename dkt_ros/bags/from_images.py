@@ -34,6 +34,7 @@ from dkt_ros.messages.fields import MessageError
 
 # As TUM's associate.py.
 _SAME_TIME_S = 0.02
+_TUM_LISTS = ("rgb.txt", "depth.txt")
 NO_DEPTH = "no raw depth"
 """The cause under which frames without it are counted."""
 _STAMP = re.compile(r"\d{9,}(\.\d+)?")
@@ -123,6 +124,17 @@ def unit_remarks(unit_m: float, stated_m: float | None, calibration: object) -> 
     return [f"a step of depth is taken for {unit_m:g} m; {calibration} says {stated_m:g}"]
 
 
+def _told_by_convention(folder: Path) -> list[str]:
+    """What is said of depth in millimetres that its data set's tools count otherwise."""
+    if not all((folder / name).is_file() for name in _TUM_LISTS):
+        return []
+    return [
+        f"{' and '.join(_TUM_LISTS)} are as TUM RGB-D has them, of whose depth 5000 steps are a "
+        "metre, and a step is taken for 0.001 m: name the unit of this depth (--depth-unit of `dkt "
+        "process`, --depth-scale of `dkt bag`; TUM's is 0.0002)"
+    ]
+
+
 def picture_count(source: ImageFolder) -> int:
     """Colour pictures that there are. Raises DktError where there is none."""
     return len(_matches(source.folder, source.color, PICTURES))
@@ -172,6 +184,8 @@ def frames_or_errors(
         if stated_m not in told:
             told.add(stated_m)
             said += unit_remarks(unit_m, stated_m, calibration)
+            if stated_m is None and "depth" in files and not source.override_unit:
+                said += _told_by_convention(source.folder)
         camera = read.frame.intrinsics
         first = first or camera
         if replace(camera, width=first.width, height=first.height) == first != camera:

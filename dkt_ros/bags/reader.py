@@ -9,6 +9,7 @@ from __future__ import annotations
 import heapq
 import re
 import shutil
+import time
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import ExitStack
@@ -36,6 +37,7 @@ from dkt_ros.bags.storage import (
 )
 from dkt_ros.errors import DktError
 from dkt_ros.files import NO_ROOM, packed, shown, storage_error
+from dkt_ros.frames import NANOSECONDS_PER_SECOND
 from dkt_ros.wording import counted
 
 if TYPE_CHECKING:
@@ -46,7 +48,9 @@ STORAGE_NAME = re.compile(r"\.(mcap|db3)(\.zstd?)?$")
 _METADATA = "metadata.yaml"
 _PACKED = (".zstd", ".zst")  # rosbag2's ending, and that of zstd's own command
 _MESSAGE_TYPE = re.compile(r"\w+/msg/\w+")
+_DDS_TYPE = re.compile(r"(\w+)::msg::(?:dds_::(?=\w+_$))?(\w+?)_?")
 _ENCODINGS = {"cdr", "ros1"}
+_LONGEST_NS = 365 * 86_400 * NANOSECONDS_PER_SECOND
 _COPY_BYTES = 1 << 16  # what stands in a damaged one is lost
 _NO_BAGS = {
     b"version https://": "a pointer of git LFS in place of the bag; `git lfs pull` fetches the bag",
@@ -144,6 +148,18 @@ class BagReader:
     def end_ns(self) -> int:
         """Time of the last message."""
         return max(storage.end_ns for storage in self._filled)
+
+    @property
+    def leap(self) -> str:
+        """What is said of a clock that was set while it recorded; "" where none was."""
+        if self.end_ns - self.start_ns < _LONGEST_NS:
+            return ""
+        ends = (time.gmtime(ns // NANOSECONDS_PER_SECOND) for ns in (self.start_ns, self.end_ns))
+        days = " to ".join(time.strftime("%Y-%m-%d", end) for end in ends)
+        return (
+            f"its messages are recorded from {days}: the recorder's clock was set meanwhile, as "
+            "where /clock (use_sim_time) or the network's time came late"
+        )
 
     @cached_property
     def topics(self) -> dict[str, BagTopic]:
@@ -276,7 +292,9 @@ def _converter(channel: Channel) -> Ros1Converter:
 
 
 def _full_name(msgtype: str) -> str:
-    """`package/msg/Type`; recorders of old wrote `package/Type`."""
+    """`package/msg/Type`; recorders of old wrote `package/Type`, those of DDS `package::msg::…`."""
+    if found := _DDS_TYPE.fullmatch(msgtype):
+        return f"{found[1]}/msg/{found[2]}"
     package, _, name = msgtype.partition("/")
     return f"{package}/msg/{name}" if name and "/" not in name else msgtype
 
@@ -340,7 +358,7 @@ def _metadata(path: Path, remarks: list[str]) -> dict[str, Any]:
         return {}
     try:
         return dict(yaml.safe_load(path.read_text(encoding="utf-8"))["rosbag2_bagfile_information"])
-    except (OSError, UnicodeDecodeError, yaml.YAMLError, TypeError, KeyError, ValueError):
+    except (OSError, yaml.YAMLError, TypeError, KeyError, ValueError, RecursionError):
         remarks.append("metadata.yaml cannot be read and is passed over")
         return {}
 

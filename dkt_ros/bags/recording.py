@@ -19,6 +19,7 @@ from dkt_ros.bags.topics import CameraTopics
 from dkt_ros.bags.writer import BagWriter
 from dkt_ros.errors import DktError
 from dkt_ros.frames import NANOSECONDS_PER_SECOND, Frame
+from dkt_ros.geometry import is_true_depth
 
 # Stamps begin here unless told otherwise: what is made twice is the same twice, and 0 would read
 # as "no time" to ROS.
@@ -36,7 +37,8 @@ FRAME_ID = "camera_color_optical_frame"
 class LabelledFrame:
     """A camera frame and what is known of it. Raises DktError where sizes differ; see labelled.
 
-    truth        (H, W) float32 metres, NaN unknown; None: nobody knows
+    truth        (H, W) float32 metres, NaN unknown, as is what a renderer says of nothing (65504,
+                 1e10); None: nobody knows
     mask         (H, W) uint8 of transphy3d.MaterialClass, or None
     camera_info  the recorded calibration message, where there is one
     unusable     "true depth" or "mask" -> why what there is of it cannot be used
@@ -54,6 +56,9 @@ class LabelledFrame:
         for name, picture in ((TRUTH, self.truth), (MASK, self.mask)):
             if picture is not None:
                 _check_size(name, picture, self.frame)
+        if self.truth is not None:
+            known = np.where(is_true_depth(self.truth), self.truth, np.float32(np.nan))
+            object.__setattr__(self, "truth", known)
 
 
 def labelled(

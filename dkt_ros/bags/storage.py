@@ -182,7 +182,7 @@ def qos_profiles(profiles: object) -> list[Any]:
     if isinstance(profiles, str):
         try:
             profiles = yaml.safe_load(profiles)
-        except yaml.YAMLError:
+        except (yaml.YAMLError, ValueError, RecursionError):
             return []
     return profiles if isinstance(profiles, list) else []
 

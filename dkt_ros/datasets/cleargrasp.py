@@ -77,7 +77,7 @@ class RenderedClip(Clip):
             half_x, half_y = float(view["x_axis_rads"]) / 2, float(view["y_axis_rads"]) / 2
             fx, fy = width / 2 / np.tan(half_x), height / 2 / np.tan(half_y)
             return Intrinsics(fx, fy, (width - 1) / 2, (height - 1) / 2, width, height).matrix
-        except (OSError, ValueError, KeyError, TypeError, DktError) as error:
+        except (OSError, ValueError, KeyError, TypeError, RecursionError, DktError) as error:
             frame.remark(f"{path}: no usable camera.field_of_view ({error!r}); no intrinsics")
             return None
 

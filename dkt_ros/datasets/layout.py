@@ -130,7 +130,10 @@ def list_folder(path: Path) -> tuple[list[str], list[str]]:
             for entry in entries:
                 if is_leftover(entry.name):
                     continue
-                (folders if entry.is_dir() else files).append(entry.name)
+                if entry.is_dir():
+                    folders.append(entry.name)
+                elif entry.is_file() or entry.is_symlink():  # of a pipe reading would wait
+                    files.append(entry.name)
     except OSError as error:
         raise DktError(f"{path}: cannot be listed ({error.strerror or error})") from error
     return files, folders

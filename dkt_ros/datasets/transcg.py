@@ -124,7 +124,7 @@ def _read_json(path: Path) -> dict | None:
         content = json.loads(path.read_text(encoding="utf-8-sig"))
     except FileNotFoundError:
         return None
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise DktError(f"{path}: not readable as JSON ({error})") from error
     if not isinstance(content, dict):
         raise DktError(f"{path}: holds a {type(content).__name__}, expected an object")

@@ -15,7 +15,7 @@ import numpy as np
 
 from dkt_ros.arrays import described, is_floating
 from dkt_ros.errors import DktError
-from dkt_ros.geometry import is_reading
+from dkt_ros.geometry import is_reading, is_true_depth
 from dkt_ros.wording import counted
 
 DELTA_THRESHOLDS = (1.05, 1.10, 1.25)
@@ -52,7 +52,7 @@ def frame_errors(
     Raises DktError where they are no arrays of floats, shapes differ or the mask is not boolean.
     """
     mask = _checked(predicted, truth, mask)
-    known = mask & is_reading(truth)
+    known = mask & is_true_depth(truth)
     used = known & is_reading(predicted)
     if not used.any():
         return DepthErrors(coverage=0.0 if known.any() else _NAN)
@@ -112,7 +112,7 @@ def fit_disparity(disparity: np.ndarray, truth: np.ndarray) -> tuple[float, floa
     where the truth is known and the predicted disparity is above zero.
     Raises ValueError where fewer than two such pixels exist or the disparity is constant there.
     """
-    used = _checked(disparity, truth) & is_reading(truth) & is_reading(disparity)
+    used = _checked(disparity, truth) & is_true_depth(truth) & is_reading(disparity)
     d = disparity[used].astype(np.float64)
     g = 1.0 / truth[used].astype(np.float64)
     spread = float(np.var(d)) if d.size else 0.0

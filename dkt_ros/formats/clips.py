@@ -29,8 +29,6 @@ def read_clip(path: Path, color: str | None = None) -> np.ndarray:
         return _read_folder(path, color)
     if color is not None:
         raise DktError(f"input {path} is no folder: images are chosen by name in folders only")
-    if not path.is_file():  # of a pipe OpenCV waits for data where it hears no interrupt
-        raise DktError(f"input {path} is neither a file nor a folder; store it as a file first")
     if path.suffix.lower() == ".npz":
         return _read_npz(path)
     if path.suffix.lower() in IMAGES:

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from dkt_ros.errors import DktError
+from dkt_ros.files import check_no_pipe
 
 DEPTH_CHANNELS = ("Z", "Y", "D", "depth", "V", "R")
 """Names under which single-plane depth is stored, the likeliest first; R for depth kept as grey."""
@@ -136,6 +137,7 @@ def _in_window(plane: np.ndarray, header: Mapping[str, Any]) -> np.ndarray:
 
 
 def _check_magic(path: Path) -> None:
+    check_no_pipe(path)
     try:
         with path.open("rb") as file:
             start = file.read(len(_MAGIC))

@@ -27,7 +27,11 @@ from dkt_ros.formats.numpy_files import ONLY, arrays_in
 from dkt_ros.geometry import Intrinsics
 
 _EXPECTED = "expected fx, fy, cx, cy in pixels, a 3x3 matrix, or a calibration file with either"
-_MATRICES = ("camera_matrix", "cameramatrix", "k", "cam_k", "intrinsic_matrix")
+_MATRICES = (
+    *("cameramatrix", "k", "camk", "intrinsicmatrix"),
+    *("intrinsic", "cameraintrinsic", "cameraintrinsics"),
+)
+"""As other names below, without underscores."""
 _NAMES = (("fx", "fl_x"), ("fy", "fl_y"), ("cx", "ppx"), ("cy", "ppy"))
 _SIZES = (("width", "height"), ("image_width", "image_height"), ("xres", "yres"), ("w", "h"))
 _PINHOLE_MODELS = ("pinhole", "pinhole_camera", "opencv")
@@ -40,9 +44,12 @@ _FOCAL_RANGE = (0.1, 10.0)
 
 
 _UNIT_NAMES = {
-    *("depth_scale", "depthmapfactor", "depth_map_factor", "png_depth_scale"),
-    *("depth_unit", "depth_units"),
+    *("depthscale", "depthmapfactor", "pngdepthscale", "depthunit", "depthunits"),
+    *("factordepth", "depthfactor", "depthscalingfactor", "integerdepthscale", "depthshift"),
 }
+_UNUSABLE = (ValueError, TypeError, KeyError, IndexError, RecursionError)
+_OF_DEPTH_PERHAPS = "scale"
+"""Beside a camera, where it is steps a metre; less may be a scene's, or the pictures'."""
 _METRES_A_STEP, _STEPS_A_METRE = 0.02, 50.0
 """A number of depth's unit up to the first is metres, from the second on how many make one."""
 
@@ -68,7 +75,7 @@ def read_intrinsics(
         cameras = list(dict.fromkeys(_cameras(_of_picture(_content(path), picture), "")))
     except OSError as error:
         raise DktError(f"{path}: cannot be read ({error.strerror or error})") from error
-    except (ValueError, TypeError, KeyError, IndexError, OverflowError) as error:
+    except (*_UNUSABLE, OverflowError) as error:
         raise DktError(f"{path}: no usable intrinsics ({error}); {_EXPECTED}") from error
     if not cameras:
         raise DktError(f"{path}: no intrinsics found in it; {_EXPECTED}")
@@ -99,7 +106,7 @@ def stated_depth_unit(path: Path, picture: str = "") -> float | None:
     """
     try:
         found = set(_depth_units(_of_picture(_content(path), picture)))
-    except (OSError, DktError, ValueError, TypeError, KeyError, IndexError):
+    except (OSError, DktError, *_UNUSABLE):
         return None
     return found.pop() if len(found) == 1 else None
 
@@ -118,13 +125,21 @@ def _depth_units(value: Any) -> Iterator[float]:
         for item in value:
             yield from _depth_units(item)
     elif isinstance(value, Mapping):
+        names = {key: _plain(key) for key in value}
         for key, item in value.items():
-            name = str(key).rpartition(".")[2].lower()
-            if name in _UNIT_NAMES and isinstance(item, (int, float, str)):
-                if 0 < (number := _number(name, item)) < math.inf:
+            if names[key] in _UNIT_NAMES and isinstance(item, (int, float, str)):
+                if 0 < (number := _number(str(key), item)) < math.inf:
                     yield _unit_m(number)
+            elif names[key] == _OF_DEPTH_PERHAPS and isinstance(item, (int, float)):
+                if "fx" in names.values() and _STEPS_A_METRE <= item < math.inf:
+                    yield _unit_m(item)
             elif isinstance(item, (Mapping, list)):
                 yield from _depth_units(item)
+
+
+def _plain(key: object) -> str:
+    """A name without what stands before its last dot, capitals and underscores."""
+    return str(key).rpartition(".")[2].lower().replace("_", "")
 
 
 def _unit_m(number: float) -> float:
@@ -169,6 +184,8 @@ def _parsed(path: Path, _size: int, _modified: int) -> Any:
     # Windows' shell redirects into UTF-16; a comment in another encoding is none of ours.
     coding = "utf-16" if content.startswith((BOM_UTF16_LE, BOM_UTF16_BE)) else "utf-8-sig"
     text = content.decode(coding, "replace")
+    if "\0" in text:
+        raise ValueError("it is no text, nor an .npy; write the numbers down as text")
     if _BARE.fullmatch(text):
         return [float(number) for number in re.findall(_NUMBER, text, re.I)]
     try:
@@ -221,8 +238,9 @@ def _cameras(value: Any, name: str) -> Iterator[_Camera]:
 
 def _named(fields: Mapping[str, Any]) -> tuple[float, float, float, float] | None:
     """fx, fy, cx, cy by the names of a mapping, None where it has none of them."""
+    plain = {_plain(key): item for key, item in fields.items()}
     for name in _MATRICES:
-        matrix = fields.get(name)
+        matrix = plain.get(name)
         if isinstance(matrix, Mapping) and "data" in matrix:
             matrix = matrix["data"]
         if isinstance(matrix, list):
@@ -260,6 +278,8 @@ def _pinhole(numbers: list[Any], name: str) -> tuple[float, float, float, float]
     if flat.size == 4:
         fx, fy, cx, cy = flat.tolist()
         return fx, fy, cx, cy
+    if flat.size == 10:  # FoundationStereo's, whose last number is the baseline
+        flat = flat[:9]
     if flat.size in (12, 16):  # a projection matrix, ScanNet's
         flat = flat.reshape(-1, 4)[:3, :3].ravel()
     if flat.size != 9:

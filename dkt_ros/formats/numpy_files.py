@@ -18,12 +18,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dkt_ros.errors import DktError
+from dkt_ros.files import check_no_pipe
 
 ONLY = "one array without a name"
 """What arrays_in calls an .npy's."""
 _UNREADABLE = (
     *(OSError, ValueError, KeyError, EOFError, TypeError, OverflowError, SyntaxError, TokenError),
-    *(zipfile.BadZipFile, zlib.error, NotImplementedError, RuntimeError),
+    *(zipfile.BadZipFile, zlib.error, NotImplementedError, RuntimeError, MemoryError),
 )
 
 
@@ -56,6 +57,7 @@ def may_be_depth(dtype: np.dtype[Any]) -> bool:
 
 @contextmanager
 def _told(path: Path) -> Iterator[None]:
+    check_no_pipe(path)
     try:
         yield
     except _UNREADABLE as error:

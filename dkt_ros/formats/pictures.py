@@ -6,6 +6,7 @@ Decoders fill up what is missing without a word.
 from __future__ import annotations
 
 import re
+import struct
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -31,6 +32,17 @@ _JPEG_END, _PNG_END = b"\xff\xd9", b"IEND"
 _SCAN = 0xDA
 _PADDING = 4096
 """Some cameras and writers pad files after the closing mark, with zeros by any length."""
+_BIG_TIFF, _ORIENTATION, _SHORT = 43, 274, 3
+_TIFF = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
+_UNREAD = (
+    (b"ftyphei", 4, "a picture of HEIC"),
+    (b"ftyphev", 4, "a picture of HEIC"),
+    (b"ftypmif1", 4, "a picture of HEIF"),
+    (b"ftypavif", 4, "a picture of AVIF"),
+    (b"\xff\x0a", 0, "a picture of JPEG XL"),
+    (b"\0\0\0\x0cJXL ", 0, "a picture of JPEG XL"),
+)
+"""How pictures begin whose kind OpenCV reads nowhere, or not everywhere: what, where, which."""
 
 
 def natural_key(path: Path) -> list[tuple[int, str]]:
@@ -144,6 +156,43 @@ def _jpeg_ends(content: bytes) -> bool:
         else:
             at += 2 + int.from_bytes(content[at + 2 : at + 4], "big")
     return content.rfind(_JPEG_END, at) >= 0  # from behind: found at once in whole pictures
+
+
+def as_stored(content: bytes) -> bytes:
+    """The same picture, of a TIFF without the tag of how to turn it.
+
+    OpenCV turns TIFFs alone, whatever it is asked: colour of one kind, depth of another would no
+    longer lie on each other.
+    """
+    order = {b"II": "<", b"MM": ">"}.get(content[:2])
+    if order is None:
+        return content
+    try:
+        is_big = struct.unpack_from(f"{order}H", content, 2) == (_BIG_TIFF,)
+        offset, length, entry = ("Q", "Q", 20) if is_big else ("I", "H", 12)
+        (at,) = struct.unpack_from(order + offset, content, 8 if is_big else 4)
+        (entries,) = struct.unpack_from(order + length, content, at)
+        at += struct.calcsize(length)
+        for place in range(at, min(at + entries * entry, len(content)), entry):
+            if struct.unpack_from(f"{order}H", content, place) == (_ORIENTATION,):
+                told = struct.pack(f"{order}HH{offset}H", _ORIENTATION, _SHORT, 1, 1)
+                return content[:place] + told + content[place + len(told) :]
+    except struct.error:  # damaged, as decoding it tells
+        pass
+    return content
+
+
+def unread_kind(content: bytes) -> str:
+    """What a picture is that OpenCV may not read, and what to do; "" where nothing tells."""
+    for start, at, kind in _UNREAD:
+        if content.startswith(start, at):
+            return f"{kind}, which is not read here; convert it to PNG"
+    if content[:4] in _TIFF:
+        return (
+            "damaged, or a TIFF of numbers that OpenCV does not read; download it again, or store "
+            "it as PNG, or floats of 32 bits"
+        )
+    return ""
 
 
 def encoded(suffix: str, picture: np.ndarray, *options: int) -> bytes:

@@ -15,12 +15,19 @@ import numpy as np
 import simplejpeg
 
 from dkt_ros.errors import DktError
+from dkt_ros.files import check_no_pipe
 from dkt_ros.formats.exr import read_exr_depth, read_exr_vectors
 from dkt_ros.formats.numpy_files import arrays_in, may_be_depth
 from dkt_ros.formats.palettes import palette_numbers
-from dkt_ros.formats.pictures import JPEG, cut_short
+from dkt_ros.formats.pictures import JPEG, as_stored, cut_short, unread_kind
 from dkt_ros.formats.transphy3d import MaterialClass, material_classes
-from dkt_ros.geometry import METRES_PER_MILLIMETRE, has_reading, known_depth, unit_vectors
+from dkt_ros.geometry import (
+    METRES_PER_MILLIMETRE,
+    check_unit,
+    has_reading,
+    known_depth,
+    unit_vectors,
+)
 from dkt_ros.wording import counted
 
 # Others (CMYK) are cv2's to convert.
@@ -34,7 +41,7 @@ _BLENDER_TO_CAMERA = np.array([1.0, -1.0, -1.0], np.float32)
 
 
 def read_rgb(path: Path) -> np.ndarray:
-    """(H,W,3) uint8 RGB of a picture or an .npy; alpha is dropped, EXIF rotation ignored.
+    """(H,W,3) uint8 RGB of a picture or an .npy; alpha is dropped, rotation in metadata ignored.
 
     Grey becomes three equal channels, as of a message.
     """
@@ -43,7 +50,8 @@ def read_rgb(path: Path) -> np.ndarray:
         raise DktError(f"{path}: an EXR holds no 8-bit colours; render or convert it to PNG")
     if suffix in _ARRAYS:
         stored = _one_array(path, "rgb")
-        stored = stored[..., 2::-1] if stored.ndim == 3 else stored  # as files have it
+        if stored.ndim == 3 and stored.shape[2] in (3, 4):
+            stored = stored[..., 2::-1]  # as files have it
     else:
         stored = _read_picture(path)
     if stored.dtype == np.uint8 and stored.ndim == 2:
@@ -65,6 +73,7 @@ def read_depth(path: Path, metres_per_unit: float = METRES_PER_MILLIMETRE) -> np
     already; NaN, inf and what is not positive are unknown. Of several arrays in an .npz the one
     named depth; dimensions of length 1 before and after are dropped.
     """
+    check_unit(metres_per_unit)
     suffix = path.suffix.lower()
     if suffix == ".exr":
         return known_depth(read_exr_depth(path))
@@ -74,14 +83,17 @@ def read_depth(path: Path, metres_per_unit: float = METRES_PER_MILLIMETRE) -> np
 
 
 def read_depth_png(path: Path, units_per_metre: float) -> np.ndarray:
-    """(H,W) float32: the stored 16-bit numbers over units_per_metre; 0 where it is no reading.
+    """(H,W) float32: the stored integers over units_per_metre; 0 where it is no reading.
 
-    A TIFF's floats are metres already, and left as they are.
+    They have 16 bits, also as grey kept in three equal channels, or 32 in a TIFF. A TIFF's floats
+    are metres already, and left as they are.
     """
     stored = _read_picture(path)
+    if stored.dtype == np.uint16:
+        stored = _in_one_channel(stored)
     if stored.dtype.kind == "f" and stored.ndim == 2:
         return stored.astype(np.float32)
-    if stored.dtype != np.uint16 or stored.ndim != 2:
+    if stored.dtype not in (np.uint16, np.int16, np.int32) or stored.ndim != 2:
         raise DktError(f"{path}: {_described(stored)}, expected depth in one channel of 16 bits")
     return np.where(has_reading(stored), stored / units_per_metre, 0).astype(np.float32)
 
@@ -97,13 +109,20 @@ def read_label(path: Path) -> np.ndarray:
             f"{path}: is transparent in part, so that colour and alpha may both be the labels; "
             "store them in one channel"
         )
-    if stored.ndim == 3 and (stored[..., :1] == stored[..., :3]).all():
-        stored = stored[..., 0]
+    stored = _in_one_channel(stored)
     if stored.dtype != np.uint8 or stored.ndim != 2:
         raise DktError(
             f"{path}: {_described(stored)}, expected labels in one channel of 8 bits, or in a PNG "
             "the numbers of a palette that begins with black"
         )
+    return stored
+
+
+def _in_one_channel(stored: np.ndarray) -> np.ndarray:
+    """Grey that was kept in three equal channels, and alpha that says nothing, as one channel."""
+    if stored.ndim == 3 and (stored[..., :1] == stored[..., :3]).all():
+        opaque = stored.shape[2] == 3 or not np.ptp(stored[..., 3])
+        return stored[..., 0] if opaque else stored
     return stored
 
 
@@ -129,6 +148,7 @@ def read_object_mask(path: Path) -> np.ndarray:
 
 
 def _exact_label(path: Path) -> np.ndarray:
+    check_no_pipe(path)
     begin = b""
     with suppress(OSError), path.open("rb") as file:  # as read_label tells
         begin = file.read(16)
@@ -197,6 +217,7 @@ def _one_array(path: Path, meant: str) -> np.ndarray:
 
 
 def _read_picture(path: Path, decode: Decode | None = None) -> np.ndarray:
+    check_no_pipe(path)
     try:
         content = path.read_bytes()
     except OSError as error:
@@ -212,7 +233,7 @@ def _read_picture(path: Path, decode: Decode | None = None) -> np.ndarray:
         picture = None
     if picture is None:
         kind = "truncated picture" if cut else "damaged, or no picture"
-        raise DktError(f"{path}: {kind}; download it again")
+        raise DktError(f"{path}: {unread_kind(content) or f'{kind}; download it again'}")
     return picture
 
 
@@ -227,7 +248,7 @@ def _decoded(content: bytes) -> np.ndarray | None:
         if colours is not None:
             picture = simplejpeg.decode_jpeg(content, colours, strict=True)
             return picture[..., 0] if colours == "GRAY" else picture
-    return cv2.imdecode(np.frombuffer(content, np.uint8), cv2.IMREAD_UNCHANGED)
+    return cv2.imdecode(np.frombuffer(as_stored(content), np.uint8), cv2.IMREAD_UNCHANGED)
 
 
 def _label_decoded(content: bytes) -> np.ndarray | None:

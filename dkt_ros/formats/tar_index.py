@@ -13,7 +13,7 @@ from functools import lru_cache, partial
 from pathlib import Path
 
 from dkt_ros.errors import DktError
-from dkt_ros.files import is_leftover, packed
+from dkt_ros.files import check_no_pipe, is_leftover, packed
 from dkt_ros.wording import counted
 
 TarIndex = dict[str, dict[str, tuple[int, int]]]
@@ -27,6 +27,7 @@ def tar_index(path: Path) -> TarIndex:
     Raises DktError where the tar is cut short, damaged, compressed, several tars in one file, or
     holds a member twice.
     """
+    check_no_pipe(path)
     try:
         status = path.stat()
     except OSError as error:

@@ -273,7 +273,7 @@ def _normal(members: Mapping[str, bytes], source: str, size: tuple[int, int]) ->
 def _json(members: Mapping[str, bytes], name: str, source: str) -> dict[str, Any]:
     try:
         value = json.loads(members[name])
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise DktError(f"{source}: {name} is not JSON ({error})") from error
     if not isinstance(value, dict):
         raise DktError(f"{source}: {name} holds a {type(value).__name__}, expected an object")

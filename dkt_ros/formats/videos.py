@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dkt_ros.errors import DktError
+from dkt_ros.files import check_no_pipe
 
 
 class Facts(NamedTuple):
@@ -58,6 +59,7 @@ def pictures(path: Path, rate_hz: float = 10.0) -> Iterator[tuple[float, NDArray
 
 @contextmanager
 def _opened(path: Path) -> Iterator[cv2.VideoCapture]:
+    check_no_pipe(path)
     capture = cv2.VideoCapture(str(path))
     try:
         if not capture.isOpened():

@@ -58,7 +58,8 @@ def compressed_to_rgb(
         hint = (
             "This is compressedDepth: is color/image mapped to a depth topic?"
             if "compressedDepth" in message.format
-            else "Other codecs are not decoded here: set color_transport to raw."
+            else "Other codecs are not decoded here: take the raw images (of a node: set "
+            "color_transport to raw), or have them sent as JPEG or PNG."
         )
         raise MessageError(
             "unsupported color encoding",
@@ -70,6 +71,8 @@ def compressed_to_rgb(
         grey = _in_8_bits(_decode(data, cv2.IMREAD_GRAYSCALE | _AS_STORED, what, size), bits_of)
         return cv2.cvtColor(grey, mosaic)  # type: ignore[return-value]
     bgr = _in_8_bits(_decode(data, cv2.IMREAD_COLOR | _AS_STORED, what, size), bits_of)
+    if _is_swapped(message.format):
+        return bgr
     return cv2.cvtColor(bgr, cv2.COLOR_BGR2RGB)  # type: ignore[return-value]
 
 
@@ -92,6 +95,17 @@ def _mosaic_code(format_: str) -> int | None:
     encoding, _, rest = format_.partition(";")
     encoding, stored = encoding.strip(), rest.partition("compressed")[2].strip()
     return demosaic_code(encoding) if stored in ("", encoding) else None
+
+
+def _is_swapped(format_: str) -> bool:
+    """Whether red and blue stand in each other's place in the file, as in ROS 1's first years.
+
+    "rgb8; jpeg compressed" is one, as is "… compressed rgb8" (compressed_subscriber.cpp); "jpeg",
+    of cameras and scripts, says nothing of it.
+    """
+    encoding, _, rest = format_.partition(";")
+    of_transport = encoding.strip().startswith(("rgb", "bgr")) and "compressed" in rest
+    return of_transport and "compressed bgr" not in rest
 
 
 def compressed_to_depth(

@@ -18,6 +18,7 @@ import numpy.typing as npt
 
 from dkt_ros.geometry import (
     METRES_PER_MILLIMETRE,
+    check_unit,
     has_reading,
     known_depth,
     unknown_unless,
@@ -245,6 +246,7 @@ def image_to_mask(message: Any) -> npt.NDArray[np.bool_]:
 
 def integer_to_depth(steps: npt.NDArray[np.uint16], unit_m: float) -> DepthImage:
     """(H, W) uint16 in steps of `unit_m` -> (H, W) float32 metres, NaN where it is no reading."""
+    check_unit(unit_m)
     depth = steps.astype(np.float32)
     depth *= np.float32(unit_m)
     return unknown_unless(has_reading(steps), depth)

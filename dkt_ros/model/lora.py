@@ -6,6 +6,7 @@ kohya's and musubi's. What the factor is stands in lora_scale.py.
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -66,8 +67,10 @@ def match_lora(lora: Weights, targets: Weights, scale: float | None = None) -> d
     or in part (`lora_unet_blocks_0.self_attn.q`).
     scale: multiplies what the file says; where it leaves open what it says, this is the factor.
     Raises DktError naming the key where A or B stands alone, matches no weight, does not fit its
-    shape, and where nothing says what B A is multiplied by.
+    shape, where nothing says what B A is multiplied by, and for a scale that is not finite.
     """
+    if scale is not None and not math.isfinite(scale):
+        raise DktError(f"the LoRA's scale is {scale:g}, expected a finite number")
     sides: dict[str, dict[str, str]] = {}
     flat, whole = _flat_names(targets), whole_weights(lora, targets)
     for key in lora.shapes:

@@ -1,8 +1,9 @@
 """What a LoRA file means by B A: the factor alpha / rank, wherever its writer has put it.
 
 Trainers keep it in `.alpha` tensors (kohya, musubi, VideoX-Fun, FastVideo), in the safetensors
-header (diffusers, SimpleTuner, kohya) or in an adapter_config.json beside the file (peft). Some
-formats have none and mean alpha = rank; a peft file without its configuration may mean anything.
+header (diffusers, SimpleTuner, kohya), in settings saved beside the tensors or in an
+adapter_config.json beside the file (peft). Some formats have none and mean alpha = rank; a peft
+file without its configuration may mean anything.
 """
 
 from __future__ import annotations
@@ -19,9 +20,12 @@ from dkt_ros.model.weights import Weights
 
 CONFIG_FILE = "adapter_config.json"
 DIFFUSERS_HEADER = "lora_adapter_metadata"
-HEADERS = (("ss_network_alpha", "ss_network_dim"), ("lora_alpha", "rank"), ("alpha", "rank"))
-"""Header entries of alpha and rank: kohya's and musubi's; SimpleTuner's and LightX2V's; what a loop
-of one's own saves beside its tensors."""
+HEADERS = (
+    *(("ss_network_alpha", "ss_network_dim"), ("network_alpha", "network_dim")),
+    *(("lora_alpha", "rank"), ("alpha", "rank")),
+)
+"""Header entries of alpha and rank: kohya's and musubi's, and by their options' names;
+SimpleTuner's and LightX2V's; what a loop of one's own saves beside its tensors."""
 _MORE = (
     *("use_dora", "fan_in_fan_out", "lora_bias"),
     *("use_qalora", "layer_replication", "alora_invocation_tokens"),
@@ -68,11 +72,12 @@ def scale_rules(lora: Weights) -> list[ScaleRule]:
         if alpha in lora.metadata:
             content = {"lora_alpha": lora.metadata[alpha], "r": lora.metadata.get(rank)}
             rules.append(_rule(content, f"{alpha} in the header of {lora.origin}"))
-    if (text := lora.metadata.get(DIFFUSERS_HEADER)) is not None:
-        source = f"{DIFFUSERS_HEADER} in the header of {lora.origin}"
-        content = _parsed(text, source)
-        inner = {key.removeprefix("transformer."): value for key, value in content.items()}
-        rules.append(_rule(inner, source))
+    for name, entry in lora.metadata.items():
+        if name == DIFFUSERS_HEADER or _has_settings(entry):
+            source = f"{name} in the header of {lora.origin}"
+            content = _parsed(entry, source)
+            inner = {key.removeprefix("transformer."): value for key, value in content.items()}
+            rules.append(_rule({"r": inner.get("rank", inner.get("lora_rank"))} | inner, source))
     for folder in sorted({file.parent for file in lora.files}):
         if (file := folder / CONFIG_FILE).is_file():
             try:
@@ -109,6 +114,15 @@ def agreed_scale(
                 f"{scale:g}; remove the one that is not the file's"
             )
     return found[0] if found else None
+
+
+def _has_settings(text: str) -> bool:
+    """Whether an entry of a header is a trainer's configuration of a LoRA."""
+    try:
+        content = json.loads(text) if "lora_alpha" in text else None
+    except (ValueError, RecursionError):
+        return False
+    return isinstance(content, dict) and "lora_alpha" in content
 
 
 def _parsed(text: str, source: str) -> dict[str, Any]:

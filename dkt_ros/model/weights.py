@@ -21,7 +21,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save, save_file
 
 from dkt_ros.errors import DktError
-from dkt_ros.files import shown
+from dkt_ros.files import check_no_pipe, shown
 from dkt_ros.learned import Inspection
 
 SHARD_BYTES = 2 * 1024**3
@@ -41,7 +41,7 @@ class Weights:
 
     shapes, dtypes: what `read(name)` will return. origin: where they come from, for messages.
     files: the files behind them, for hashing. metadata: texts in a safetensors file's header, and
-    numbers beside the tensors of a PyTorch file.
+    numbers and a LoRA's settings beside the tensors of a PyTorch file.
     """
 
     shapes: Mapping[str, tuple[int, ...]]
@@ -96,6 +96,7 @@ def open_weights(path: Path) -> Weights:
     """
     if not path.exists():
         raise DktError(f"{path} does not exist")
+    check_no_pipe(path)
     if path.is_dir():
         indexes = shown(path, "*.safetensors.index.json")
         shards = _indexed_shards(indexes[0]) if len(indexes) == 1 else _shards_in(path)
@@ -282,8 +283,10 @@ def _load_pickled(path: Path) -> tuple[dict[str, torch.Tensor], dict[str, str]]:
         raise _unreadable(path, "PyTorch file", error) from error
     beside: dict[str, str] = {}
     if isinstance(loaded, dict):
-        numbers = [(k, v) for k, v in loaded.items() if isinstance(v, (int, float))]
-        beside = {str(key): str(value) for key, value in numbers}
+        beside = {str(k): str(v) for k, v in loaded.items() if isinstance(v, (int, float))}
+        settings = [(k, v) for k, v in loaded.items() if isinstance(v, dict) and "lora_alpha" in v]
+        # As a safetensors file's header has them; what JSON does not know as text.
+        beside |= {str(key): json.dumps(value, default=str) for key, value in settings}
         loaded = _within(path, loaded)
     if not isinstance(loaded, dict) or not loaded:
         raise DktError(f"{path} holds a {type(loaded).__name__}, expected tensors by name")

@@ -90,7 +90,10 @@ class BagSource(Source):
             self.notes += unread_videos(bag.topics)
             self.topics, apart = self._find_topics(bag)
             self.total = bag.topics[self.topics.color].count
-            self.duration_s = (bag.end_ns - bag.start_ns) * 1e-9
+            if bag.leap:
+                self.notes.append(bag.leap)
+            else:
+                self.duration_s = (bag.end_ns - bag.start_ns) * 1e-9
             self._from_sdk = is_sdk_stream(self.topics.color)
             self.given = self._given_camera(bag)
             self._registered = self._registration(bag, apart) if apart else None

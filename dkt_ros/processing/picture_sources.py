@@ -33,6 +33,8 @@ _CAMERA = (
     "K.*",
     "camera.*",
     "cam_K.*",
+    "camK.*",
+    "cam*_param*",
     "scene_camera.*",
 )
 _CAMERA_FILES = (".txt", ".yaml", ".yml", ".json", ".npy", ".xml")

@@ -24,7 +24,7 @@ from sensor_msgs.msg import Image
 
 from dkt_ros import child
 from dkt_ros.messages.fields import stamp_to_ns
-from dkt_ros.ros.ros_arguments import init
+from dkt_ros.ros.ros_arguments import init, naming_arguments
 from dkt_ros.ros.sending import RCLError
 
 DISCOVERY_S = 20.0
@@ -74,7 +74,8 @@ def measure(load: Load) -> Link:
     words = (topic, load.width, load.height, load.rate_hz, load.seconds)
     context = Context()
     init([], context=context)
-    node = Node("dkt_doctor", context=context, use_global_arguments=False)
+    with naming_arguments():
+        node = Node("dkt_doctor", context=context, use_global_arguments=False)
     executor = SingleThreadedExecutor(context=context)
     executor.add_node(node)
     ages: list[float] = []

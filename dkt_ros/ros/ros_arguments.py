@@ -41,12 +41,20 @@ def init(args: Sequence[str] | None, **more: Any) -> None:
 
 @contextmanager
 def naming_arguments() -> Iterator[None]:
-    """Within it rclpy makes a node; names and own parameters that it refuses: ArgumentError."""
+    """Within it rclpy makes a node; names and own parameters that it refuses: ArgumentError.
+
+    So is the middleware's refusal, but for security's, which whoever asked for it knows better.
+    """
     try:
         yield
     except InvalidParameterTypeException as error:
         raise ArgumentError(f"wrong ROS arguments: {first_line(error)}") from error
     except RuntimeError as error:
-        if "invalid node name" not in str(error):  # or namespace
+        if "invalid node name" in str(error):  # or namespace
+            raise ArgumentError(f"wrong ROS arguments: {first_line(error)}") from error
+        if "error creating node" not in str(error) or "security" in str(error):
             raise
-        raise ArgumentError(f"wrong ROS arguments: {first_line(error)}") from error
+        raise ArgumentError(
+            f"no node can be made: {first_line(error)}; look at ROS_STATIC_PEERS, ROS_DOMAIN_ID "
+            "and the middleware's own settings"
+        ) from error

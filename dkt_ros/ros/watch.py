@@ -16,7 +16,7 @@ from dkt_ros.messages.moments import Moment, moment_of
 from dkt_ros.ros.process import interruptible
 from dkt_ros.ros.qos import create_subscription
 from dkt_ros.ros.requests import CarefulNode
-from dkt_ros.ros.ros_arguments import init
+from dkt_ros.ros.ros_arguments import init, naming_arguments
 from dkt_ros.ros.sending import SteadySpin
 from dkt_ros.ros.topics import OUTPUTS
 
@@ -42,7 +42,8 @@ def watch(
     try:
         with interruptible():
             try:
-                node = CarefulNode("dkt_view", namespace=namespace)
+                with naming_arguments():
+                    node = CarefulNode("dkt_view", namespace=namespace)
             except rclpy.exceptions.InvalidNamespaceException as error:
                 raise DktError(f"--namespace {namespace}: {error}") from error
             logger = node.get_logger()

@@ -92,6 +92,26 @@ CHUNKED = chunk(channel(), message(3000), message(1000), message(2000))
 AT = len(MAGIC) + len(entry(HEADER, text("ros2") + text("")))  # of what follows the header
 
 
+@pytest.mark.parametrize(
+    ("written", "read"),
+    [
+        ("std_msgs/String", "std_msgs/msg/String"),
+        ("std_msgs::msg::dds_::String_", "std_msgs/msg/String"),
+        ("std_msgs::msg::String", "std_msgs/msg/String"),
+        ("std_msgs::srv::String", "std_msgs::srv::String"),
+    ],
+)
+def test_a_type_has_the_name_that_ros_2_gives_it(tmp_path: Path, written: str, read: str) -> None:
+    """As recorders of DDS's topics and of old write it too."""
+    path = ended(tmp_path / "a.mcap", channel(written) + message(1000))
+    with BagReader(path) as bag:
+        topic = bag.topics["/text"]
+        assert topic.msgtype == read
+        assert bool(topic.problem) == ("srv" in read)
+        if not topic.problem:
+            assert [(one.msgtype, one.cdr) for one in bag.messages()] == [(read, HELLO)]
+
+
 def test_a_message_s_time_is_that_of_its_reception(tmp_path: Path) -> None:
     loose = channel() + message(3000) + message(1000) + message(2000)
     indexed = channel() + chunk_index(AT, len(CHUNKED)) + statistics(3)

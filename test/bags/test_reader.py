@@ -750,6 +750,7 @@ LISTED = b"rosbag2_bagfile_information: {relative_file_paths: [lost_0.db3]}"
         (lambda p: _file(p / "a.db3", b"not a database at all" * 50), "not a bag"),
         (lambda p: _file(p / "metadata.yaml", b"{").parent, "metadata.yaml cannot be read"),
         (lambda p: _file(p / "metadata.yaml", b"a: [1]").parent, "metadata.yaml cannot be read"),
+        (lambda p: _file(p / "metadata.yaml", b"- " * 3000).parent, "metadata.yaml cannot be read"),
         (lambda p: write_ros1(p / "a.bag", count=0), "no messages"),
         (lambda p: encrypted(write_ros1(p / "a.bag")), r"encrypted \(own/One\).*rosbag decrypt"),
         (

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import os
 import shutil
 import tarfile
 from pathlib import Path
@@ -12,6 +13,7 @@ from fixtures import dataset_trees as trees
 
 from dkt_ros.datasets.registry import KINDS, layout_of, open_dataset
 from dkt_ros.errors import DktError
+from dkt_ros.formats.tar_index import tar_index
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -76,6 +78,14 @@ def test_a_download_left_beside_its_files_is_no_sequence(tmp_path: Path) -> None
     with tarfile.open(tmp_path / "set1.tar", "w") as tar:
         tar.add(tmp_path / "set1", "set1")
     assert open_dataset(tmp_path).kind == "clearpose"
+
+
+def test_a_pipe_is_no_sequence_to_be_waited_for(tmp_path: Path) -> None:
+    trees.clearpose_scene(tmp_path / "set1/scene1", frames=1)
+    os.mkfifo(tmp_path / "set1.tar")
+    assert len(open_dataset(tmp_path)) == 1
+    with pytest.raises(DktError, match=r"set1\.tar is neither a file nor a folder"):
+        tar_index(tmp_path / "set1.tar")
 
 
 def test_a_damaged_tar_among_sound_ones_is_a_clip(tmp_path: Path) -> None:

@@ -48,6 +48,15 @@ def test_mask_unknown_truth_and_missing_prediction() -> None:
     assert errors.coverage == 0.25
 
 
+@pytest.mark.parametrize("nothing", [65504.0, 1e10])
+def test_where_a_renderer_s_ray_meets_nothing_there_is_no_truth(nothing: float) -> None:
+    truth = np.array([[1.0, 2.0, nothing, nothing]])
+    errors = frame_errors(np.array([[1.1, 2.2, 5.0, np.nan]]), truth)
+    assert errors.rel == pytest.approx(0.1)
+    assert errors.coverage == 1.0
+    assert fit_disparity(np.array([[1.0, 0.5, 0.1, 0.2]]), truth) == pytest.approx((1.0, 0.0))
+
+
 def test_nothing_to_compare() -> None:
     truth = np.array([[np.nan, 1.0]])
     nothing = frame_errors(np.ones((1, 2)), truth, np.array([[True, False]]))

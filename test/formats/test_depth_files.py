@@ -48,6 +48,29 @@ def test_depth_tiff_of_floats_is_metres(tmp_path: Path, dtype: type[np.floating]
         read_depth(tmp_path / "d.tiff")
 
 
+def test_depth_kept_as_equal_colours_is_depth(tmp_path: Path) -> None:
+    """As programs of pictures save it, with alpha too."""
+    steps = np.arange(300, 348, dtype=np.uint16).reshape(6, 8)
+    path, opaque = str(tmp_path / "d.png"), np.full_like(steps, 65535)
+    for picture in (np.dstack([steps] * 3), np.dstack([steps] * 3 + [opaque])):
+        assert cv2.imwrite(path, picture)
+        np.testing.assert_allclose(read_depth(tmp_path / "d.png"), steps * 0.001, rtol=1e-6)
+    for picture in (np.dstack([steps, steps, opaque]), np.dstack([steps] * 4)):
+        assert cv2.imwrite(path, picture)
+        with pytest.raises(DktError, match=r"uint16 with . channels, expected depth in one"):
+            read_depth(tmp_path / "d.png")
+
+
+@pytest.mark.parametrize("dtype", [np.uint16, np.int16, np.int32])
+def test_depth_tiff_of_integers_is_steps(tmp_path: Path, dtype: type[np.integer]) -> None:
+    nothing = np.iinfo(dtype)
+    pixels = np.array([[0, 500, 4000], [nothing.max, 7, nothing.min]], dtype)
+    assert cv2.imwrite(str(tmp_path / "d.tiff"), pixels)
+    expected = [[np.nan, 0.5, 4.0], [np.nan, 0.007, np.nan]]
+    np.testing.assert_allclose(read_depth(tmp_path / "d.tiff"), expected, rtol=1e-6)
+    np.testing.assert_allclose(read_depth(tmp_path / "d.tiff", 1 / 4000)[0, 2], 1.0)
+
+
 def test_the_mask_keeps_classes_and_takes_white_for_transparent(tmp_path: Path) -> None:
     cv2.imwrite(str(tmp_path / "m.png"), np.array([[0, 1, 2, 255]], np.uint8))
     np.testing.assert_array_equal(read_mask(tmp_path / "m.png"), [[0, 1, 2, 1]])

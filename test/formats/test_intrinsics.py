@@ -168,6 +168,9 @@ FORMS = {
     "brackets.txt": "[[10, 0, 3],\n [0, 11, 2],\n [0, 0, 1]]\n",
     "projection.txt": "10,0,3,0\n0,11,2,0\n0,0,1,0\n",
     "four.txt": "10 11 3 2\n",
+    "foundation_stereo.txt": "10 0 3 0 11 2 0 0 1\n0.063\n",
+    "own.json": '{"camera_intrinsics": [[10, 0, 3], [0, 11, 2], [0, 0, 1]]}',
+    "matlab.json": '{"IntrinsicMatrix": [[10, 0, 0], [0, 11, 0], [3, 2, 1]]}',
 }
 
 
@@ -203,6 +206,9 @@ def test_the_size_may_come_from_the_file(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "words"),
     [
+        ("- " * 3000, "no usable intrinsics .*recursion"),
+        ('{"a":' * 3000, "no usable intrinsics .*recursion"),
+        ("MATLAB 5.0 MAT-file\0\0", "it is no text, nor an .npy; write the numbers down"),
         ("xres: 12\nyres: 8\nfx: 1\nfy: 1\ncx: 1\ncy: 1\n", "12x8, the pictures are 6x4"),
         ("fx: 1\n", "fy and cx and cy missing"),
         ("fx: a\nfy: 1\ncx: 1\ncy: 1\n", "no usable intrinsics .*'a'"),
@@ -272,6 +278,13 @@ def test_impossible_numbers_are_refused() -> None:
         ("%YAML:1.0\nRGBD.DepthMapFactor: 5000.0\n", 0.0002),
         ("cam:\n  H: 680\n  W: 1200\n  fx: 600.0\n  png_depth_scale: 6553.5\n", 1 / 6553.5),
         ('{"color": {"fx": 600}, "depth_units": 0.00025}', 0.00025),  # librealsense
+        ('{"intrinsic_matrix": [9], "factor_depth": 1000}', 0.001),  # GraspNet, YCB-Video
+        ('{"camera": {"w": 1200, "fx": 600, "scale": 6553.5}}', 1 / 6553.5),  # Replica's
+        ('{"fl_x": 600, "integer_depth_scale": 0.00025}', 0.00025),  # instant-ngp
+        ("depth_scaling_factor: 5000\n", 0.0002),
+        ('{"fx": 600, "scale": 2.0}', None),
+        ('{"fx": 600, "depth_scale": 0.1, "scale": "auto"}', 0.0001),
+        ('{"scene": {"scale": 6553.5}, "fx": 600}', None),
         ('{"0": {"depth_scale": 1.0}, "1": {"depth_scale": 0.1}}', None),
         ('{"fx": "600", "depth_scale": "0.0001"}', 0.0001),
         ('{"fx": 600, "depth_scale": "auto"}', None),

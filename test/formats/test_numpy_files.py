@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import zipfile
 from pathlib import Path
 
 import numpy as np
@@ -48,6 +49,19 @@ def test_nothing_is_executed(tmp_path: Path) -> None:
             with pytest.raises(DktError, match=f"{name}: cannot be read as numpy's plain arrays"):
                 read(tmp_path / name)
     assert not (tmp_path / "mark").exists()
+
+
+def test_more_than_any_memory_holds_is_named(tmp_path: Path) -> None:
+    """As a file says whose shape was damaged."""
+    np.save(tmp_path / "depth.npy", VALUES)
+    header = (tmp_path / "depth.npy").read_bytes()
+    header = header.replace(b"(20, 30), }" + b" " * 12, b"(10000000, 10000000), }")
+    (tmp_path / "depth.npy").write_bytes(header)
+    with zipfile.ZipFile(tmp_path / "a.npz", "w") as archive:
+        archive.writestr("depth.npy", header)
+    for name in ("depth.npy", "a.npz"):
+        with pytest.raises(DktError, match=rf"{name}: cannot be read as .*Unable to allocate"):
+            read_all(tmp_path / name)
 
 
 @pytest.mark.parametrize("suffix", [".npy", ".npz"])

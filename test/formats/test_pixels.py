@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import struct
 from pathlib import Path
 
 import cv2
@@ -12,6 +14,7 @@ from fixtures.dataset_trees import CAMERA_MATRIX, HEIGHT, WIDTH, write_picture
 from dkt_ros.errors import DktError
 from dkt_ros.formats import pixels
 from dkt_ros.formats.pictures import encoded
+from dkt_ros.messages.images import integer_to_depth
 
 
 def test_colours_are_not_swapped(tmp_path: Path) -> None:
@@ -28,12 +31,107 @@ def test_colours_may_be_an_array(tmp_path: Path) -> None:
     for stored, expected in ((rgb, rgb), (rgb[..., :1], np.repeat(rgb[..., :1], 3, axis=-1))):
         np.save(tmp_path / "a.npy", stored)
         np.testing.assert_array_equal(pixels.read_rgb(tmp_path / "a.npy"), expected)
-    for wrong in (rgb / 255, rgb[..., :2], np.stack([rgb, rgb])):
+    for wrong in (rgb / 255, rgb[..., :2], np.stack([rgb, rgb]), np.moveaxis(rgb, 2, 0)):
         np.save(tmp_path / "a.npy", wrong)
         with pytest.raises(DktError, match=r"a\.npy: .*, expected an 8-bit colour picture"):
             pixels.read_rgb(tmp_path / "a.npy")
     with pytest.raises(DktError, match=r"a\.EXR: an EXR holds no 8-bit colours; render"):
         pixels.read_rgb(tmp_path / "a.EXR")
+
+
+def tiff(pixels: np.ndarray, order: str, orientation: int, big: bool) -> bytes:
+    """A TIFF of one strip, whose metadata asks for it to be turned."""
+    (height, width, *colours), bits = pixels.shape, 8 * pixels.itemsize
+    data = pixels.astype(pixels.dtype.newbyteorder(order)).tobytes()
+    count, kind = colours[0] if colours else 1, {"u": 1, "f": 3}[pixels.dtype.kind]
+    word, start, header = ("Q", 16, 8) if big else ("I", 8, 2)
+    tags = [
+        *((256, width), (257, height), (258, bits), (259, 1), (262, 2 if colours else 1)),
+        *((273, start), (274, orientation), (277, count), (278, height), (279, len(data))),
+        *((284, 1), (339, kind)),
+    ]
+    behind = start + len(data) + header + len(tags) * (20 if big else 12) + struct.calcsize(word)
+    entries, more = b"", b""
+    for tag, value in tags:
+        if tag in (258, 339) and colours and not big:
+            entries += struct.pack(f"{order}HHII", tag, 3, 3, behind + len(more))
+            more += struct.pack(f"{order}3H", *3 * [value])
+        elif tag in (258, 339) and colours:
+            entries += struct.pack(f"{order}HHQ3Hxx", tag, 3, 3, *3 * [value])
+        elif tag in (256, 257, 273, 278, 279):
+            entries += struct.pack(
+                f"{order}HH{word}{word}",
+                tag,
+                4,
+                1,
+                value << 32 * (big and order == ">") if big else value,
+            )
+        else:
+            entries += struct.pack(f"{order}HH{word}H{'6x' if big else '2x'}", tag, 3, 1, value)
+    mark = {"<": b"II", ">": b"MM"}[order]
+    version = (
+        struct.pack(f"{order}HHHQ", 43, 8, 0, start + len(data))
+        if big
+        else (struct.pack(f"{order}HI", 42, start + len(data)))
+    )
+    number = struct.pack(order + ("Q" if big else "H"), len(tags))
+    return mark + version + data + number + entries + struct.pack(order + word, 0) + more
+
+
+@pytest.mark.parametrize("big", [False, True])
+@pytest.mark.parametrize("order", ["<", ">"])
+@pytest.mark.parametrize("orientation", [1, 3, 6])
+def test_a_tiff_is_read_as_it_is_stored(
+    tmp_path: Path, order: str, orientation: int, big: bool
+) -> None:
+    """As PNG and JPEG are, which the other one of colour and depth may be."""
+    rng = np.random.default_rng(0)
+    rgb = rng.integers(0, 256, (6, 8, 3), np.uint8)
+    depth = rng.uniform(0.3, 2.0, (6, 8)).astype(np.float32)
+    steps = np.arange(300, 348, dtype=np.uint16).reshape(6, 8)
+    path = tmp_path / "a.tiff"
+    path.write_bytes(tiff(rgb, order, orientation, big))
+    np.testing.assert_array_equal(pixels.read_rgb(path), rgb)
+    path.write_bytes(tiff(depth, order, orientation, big))
+    np.testing.assert_array_equal(pixels.read_depth(path), depth)
+    path.write_bytes(tiff(steps, order, orientation, big))
+    np.testing.assert_allclose(pixels.read_depth(path), steps * 0.001, rtol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        (b"\0\0\0\x18ftypheic", "a picture of HEIC, which is not read here; convert it to PNG"),
+        (b"\0\0\0\x1cftypavif", "a picture of AVIF"),
+        (tiff(np.ones((6, 8), np.float16), "<", 1, big=False), "a TIFF of numbers that OpenCV"),
+        (tiff(np.ones((6, 8), np.uint16), "<", 1, big=False)[:40], "damaged, or a TIFF"),
+        (b"II*\0", "damaged, or a TIFF"),
+        (b"no picture", "damaged, or no picture; download it again"),
+    ],
+)
+def test_what_a_picture_is_that_cannot_be_read(tmp_path: Path, content: bytes, said: str) -> None:
+    path = tmp_path / "a.jpg"
+    path.write_bytes(content)
+    for read in (pixels.read_rgb, pixels.read_depth):
+        with pytest.raises(DktError, match=said):
+            read(path)
+
+
+@pytest.mark.parametrize("name", ["a.png", "a.npy", "a.exr", "a.npz"])
+def test_a_pipe_is_refused_not_waited_for(tmp_path: Path, name: str) -> None:
+    os.mkfifo(tmp_path / name)
+    for read in (pixels.read_depth, pixels.read_mask):
+        with pytest.raises(DktError, match=rf"{name} is neither a file nor a folder; store it"):
+            read(tmp_path / name)
+
+
+@pytest.mark.parametrize("unit", [0.0, -0.001, float("nan"), float("inf")])
+def test_a_step_of_depth_is_a_number_above_0(tmp_path: Path, unit: float) -> None:
+    write_picture(tmp_path / "a.png", np.full((4, 4), 500, np.uint16))
+    with pytest.raises(DktError, match=f"a step of depth is {unit:g} m, expected a finite number"):
+        pixels.read_depth(tmp_path / "a.png", unit)
+    with pytest.raises(DktError, match="a step of depth is"):
+        integer_to_depth(np.full((4, 4), 500, np.uint16), unit)
 
 
 def test_a_file_padded_after_its_end_is_whole(tmp_path: Path) -> None:

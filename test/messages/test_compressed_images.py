@@ -60,6 +60,26 @@ def test_jpeg_is_near_and_may_be_padded(padding: bytes) -> None:
     assert np.abs(rgb.astype(int) - colour()).mean() < 3
 
 
+@pytest.mark.parametrize(
+    ("format_", "is_swapped"),
+    [
+        ("rgb8; jpeg compressed", True),
+        ("bgr8; jpeg compressed", True),
+        ("rgb8; jpeg compressed rgb8", True),
+        ("bgra8; png compressed bgra8", False),
+        ("rgb8; jpeg", False),
+        ("rgb8", False),
+    ],
+)
+@pytest.mark.parametrize("extension", [".png", ".jpg"])
+def test_red_and_blue_stand_where_the_format_says(
+    extension: str, format_: str, is_swapped: bool
+) -> None:
+    stored = colour() if is_swapped else colour()[..., ::-1]
+    rgb = compressed_to_rgb(message(encoded(stored, extension), format_))
+    assert np.abs(rgb.astype(int) - colour()).mean() < 3
+
+
 def with_thumbnail(jpeg: bytes) -> bytes:
     """The same with a whole picture in a segment before it."""
     thumbnail = encoded(colour()[::4, ::4], ".jpg")

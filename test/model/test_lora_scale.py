@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -97,6 +98,7 @@ def factor(path: Path, scale: float | None = None) -> tuple[Any, str]:
          0.5, "adapter_config.json"),
         (pair(f"base_model.model.dit.{Q}"), None, {"r": 9, "rank_pattern": {f"dit.{Q}": 4}}, 2,
          "adapter_config.json"),
+        (pair(Q), {"network_alpha": "2", "network_dim": "4"}, None, 0.5, "network_alpha in the"),
         (pair(Q), {"alpha": "2", "rank": "4"}, None, 0.5, "alpha in the header"),
         ({k: v[..., None, None] for k, v in pair(FLAT, "lora_down", "lora_up").items()}, None, None,
          1, "= rank"),
@@ -110,6 +112,13 @@ def test_the_factor_is_the_writers(
     assert found == scale
     assert f"with scale {scale:g}: " in said
     assert says in said
+
+
+@pytest.mark.parametrize("scale", [math.nan, math.inf])
+def test_a_factor_that_is_no_number_is_refused(tmp_path: Path, scale: float) -> None:
+    lora = open_lora(written(tmp_path, pair(Q)))
+    with pytest.raises(DktError, match=f"the LoRA's scale is {scale:g}, expected a finite number"):
+        match_lora(lora, BASE, scale)
 
 
 def test_every_module_has_its_own(tmp_path: Path) -> None:
@@ -186,6 +195,30 @@ def test_what_a_loop_saves_beside_its_tensors_counts(tmp_path: Path, name: str) 
     found, said = factor(tmp_path / "lora.pt")
     assert found == 2
     assert f": {name} in the header of" in said
+
+
+@pytest.mark.parametrize(
+    ("settings", "scale"),
+    [
+        ({"lora_alpha": 8, "r": RANK, "dtype": torch.float16}, 2),
+        ({"lora_alpha": 8, "lora_rank": RANK, "use_rslora": True}, 4),
+    ],
+)
+def test_the_settings_that_a_trainer_saves_beside_its_tensors_count(
+    tmp_path: Path, settings: dict[str, object], scale: float
+) -> None:
+    torch.save({"state_dict": pair(Q), "hyper_parameters": settings}, tmp_path / "lora.ckpt")
+    found, said = factor(tmp_path / "lora.ckpt")
+    assert found == scale
+    assert ": hyper_parameters in the header of" in said
+    header = {"lora_config": json.dumps(settings, default=str), "note": "lora_alpha as before"}
+    assert factor(written(tmp_path, pair(Q), header))[0] == scale
+    torch.save(
+        {"state_dict": pair(Q), "hyper_parameters": settings | {"lora_rank": 9, "r": 9}},
+        tmp_path / "lora.ckpt",
+    )
+    with pytest.raises(DktError, match=r"says rank 9 of blocks\.0\.self_attn\.q, the shapes say 4"):
+        factor(tmp_path / "lora.ckpt")
 
 
 def test_a_convolution_is_merged_over_its_kernel() -> None:

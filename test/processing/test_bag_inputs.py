@@ -32,6 +32,7 @@ from dkt_ros.bags.reader import BagReader
 from dkt_ros.bags.recording import RecordingOptions, record
 from dkt_ros.bags.topics import CameraTopics
 from dkt_ros.bags.writer import BagWriter
+from dkt_ros.cli import main
 from dkt_ros.errors import DktError
 from dkt_ros.geometry import to_millimetres
 from dkt_ros.processing.bag_output import BagOutput
@@ -96,6 +97,23 @@ def test_a_bag(color: str, depth: str, storage: str, tmp_path: Path) -> None:
             assert np.allclose(known(mine), known(theirs), atol=6e-4, equal_nan=True)
         assert np.array_equal(known(shot.mask), known(labelled.mask))
         assert np.abs(shot.frame.rgb.astype(int) - labelled.frame.rgb).mean() < 6
+
+
+def test_a_clock_that_was_set_while_it_recorded_is_told(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """As with use_sim_time, before the first /clock: the bag is no fifty years long."""
+    path = make_bag(
+        tmp_path / "bag", lambda role, message, index: None if index else [(role, message, 1)]
+    )
+    told = "its messages are recorded from 1970-01-01 to 2023-11-14: the recorder's clock was set"
+    source = opened(path)
+    assert [note for note in source.notes if told in note] == source.notes[:1]
+    assert source.duration_s == 0.0
+    assert len(shots(source)) == COUNT
+    assert main(["bag", "info", str(path)]) == 0
+    assert f"  note: {told}" in capsys.readouterr().out
+    assert not any(told in note for note in opened(make_bag(tmp_path / "other")).notes)
 
 
 @pytest.mark.parametrize(

@@ -175,6 +175,55 @@ def test_the_calibration_is_colours(pictures: Path) -> None:
     assert shots(opened(pictures, given))[0].frame.intrinsics.fy == 40.0
 
 
+@pytest.mark.parametrize("name", ["camK.npy", "cam_params.json"])
+def test_the_calibrations_of_graspnet_and_replica_are_found(pictures: Path, name: str) -> None:
+    """Depth of the latter in steps that its file states."""
+    (pictures / "intrinsics.txt").unlink()
+    camera = {"w": WIDTH, "h": HEIGHT, "fx": 40.0, "fy": 40.0, "cx": 24.0, "cy": 16.0}
+    np.save(pictures / "camera_poses.npy", np.zeros((3, 4, 4)))
+    if name == "camK.npy":
+        np.save(pictures / name, np.array([[40.0, 0, 24], [0, 40, 16], [0, 0, 1]]))
+    else:
+        (pictures / name).write_text(json.dumps({"camera": camera | {"scale": 2000.0}}))
+    frame = shots(opened(pictures))[0].frame
+    assert frame.intrinsics.fy == 40.0
+    steps = cv2.imread(str(pictures / "depth" / "0.png"), cv2.IMREAD_UNCHANGED)
+    unit_m = 0.001 if name == "camK.npy" else 0.0005
+    assert frame.raw_depth is not None
+    np.testing.assert_allclose(frame.raw_depth[steps > 0], unit_m * steps[steps > 0], rtol=1e-6)
+
+
+def test_true_depth_where_a_renderer_s_ray_meets_nothing_is_unknown(pictures: Path) -> None:
+    (pictures / "truth").mkdir()
+    truth = np.full((HEIGHT, WIDTH), 0.5, np.float32)
+    truth[:, :9] = 1e10
+    for index in range(3):
+        np.save(pictures / "truth" / f"{index}.npy", truth)
+    found = shots(opened(pictures, replace(NONE, truth="truth/*")))[0].truth
+    assert found is not None
+    assert np.isnan(found[:, :9]).all()
+    np.testing.assert_array_equal(found[:, 9:], truth[:, 9:])
+
+
+def test_the_unit_of_tum_s_depth_is_asked_for(pictures: Path) -> None:
+    for name in ("rgb.txt", "depth.txt"):
+        (pictures / name).write_text("# timestamp filename\n")
+    for options, told in (
+        (NONE, True),
+        (replace(NONE, depth_unit_m=0.001, override_unit=True), False),
+    ):
+        source = opened(pictures, options)
+        shots(source)
+        found = [note for note in source.notes if "as TUM RGB-D has them" in note]
+        assert len(found) == told
+        assert all("a step is taken for 0.001 m" in note for note in found)
+    (pictures / "intrinsics.txt").unlink()
+    (pictures / "camera.yaml").write_text("fx: 48\nfy: 49\ncx: 24\ncy: 16\nDepthMapFactor: 1000\n")
+    source = opened(pictures)
+    shots(source)
+    assert source.notes == []
+
+
 def test_pictures_by_time_are_of_their_nearest_alone(pictures: Path) -> None:
     """Some have one name, some a neighbour's, one has none near."""
     for role, times in (("color", ("0.100", "0.200", "0.300")), ("depth", ("0.101", "0.2", "0.9"))):

@@ -116,22 +116,35 @@ def test_a_parameter_file_for_other_nodes_is_told(
     assert all(f"--params-file {path} {said}" in line for line in told)
 
 
-@pytest.mark.parametrize("command", ["dkt_replay bag", "dkt doctor --dds"])
-def test_a_log_that_cannot_be_written_is_one_line_with_what_to_do(
-    command: str, tmp_path: Path
-) -> None:
-    (tmp_path / "file").touch()
+def refusal(command: str, told: str, **environment: str) -> str:
+    """The line with those words in which a command ends."""
     name, *words = command.split()
-    module = {"dkt_replay": "ros.replay.node", "dkt": "cli"}[name]
+    module = {"dkt_replay": "ros.replay.node", "dkt": "cli", "dkt_node": "ros.node"}[name]
     done = subprocess.run(
         [sys.executable, "-m", f"dkt_ros.{module}", *words],
-        env=os.environ | {"ROS_LOG_DIR": str(tmp_path / "file" / "log")},
+        env=os.environ | environment,
         capture_output=True,
         text=True,
     )
     assert done.returncode == 2
     assert "Traceback" not in done.stderr
-    [line] = [line for line in done.stderr.splitlines() if "no log can be written" in line]
+    [line] = [line for line in done.stderr.splitlines() if told in line]
+    return line
+
+
+@pytest.mark.parametrize("command", ["dkt_node", "dkt_replay bag", "dkt doctor --dds"])
+def test_a_peer_that_does_not_exist_is_one_line_with_what_to_do(command: str) -> None:
+    line = refusal(command, "no node can be made", ROS_STATIC_PEERS="256.1.1.1")
+    assert "256.1.1.1; look at ROS_STATIC_PEERS, ROS_DOMAIN_ID and" in line
+
+
+@pytest.mark.parametrize("command", ["dkt_replay bag", "dkt doctor --dds"])
+def test_a_log_that_cannot_be_written_is_one_line_with_what_to_do(
+    command: str, tmp_path: Path
+) -> None:
+    (tmp_path / "file").touch()
+    folder = str(tmp_path / "file" / "log")
+    line = refusal(command, "no log can be written", ROS_LOG_DIR=folder)
     assert f"'{tmp_path / 'file' / 'log'}'" in line
     assert "set ROS_LOG_DIR to a folder that can be written" in line
 
