@@ -46,7 +46,7 @@ from dkt_ros.synth.lathe import stack
 ROOT = Path(__file__).resolve().parents[2]
 CAMERA = Intrinsics(200.0, 200.0, 71.5, 39.5, 144, 80)
 BOX = Box(0.01, 0.0, (0.05, 0.05, 0.06), turn=0.3)
-WORDS = ["grasp", "bench", "--scene-seed", "7", "--scenes", "1"]
+WORDS = ["grasp", "bench", "--scene-seed", "7", "--scenes", "1", "--picture-size", "80x144"]
 
 
 @pytest.fixture(scope="module")
@@ -175,7 +175,7 @@ def stat_of(file: Path) -> list[str]:
         return []
 
 
-def test_depth_in_files_and_a_planner_of_ones_own(
+def test_depth_in_files_is_another_method(
     scenes: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     for material in MATERIALS:
@@ -188,16 +188,60 @@ def test_depth_in_files_and_a_planner_of_ones_own(
     told = json.loads((tmp_path / "out" / "bench.json").read_text())
     assert told["methods"]["flat"]["all"]["results"] == {"no grasp found": 3}
     assert told["methods"]["truth"]["all"]["held"] == 3
-    assert main([*words, "--planner", "nowhere:plan"]) == 2
-    assert "--planner nowhere:plan" in capsys.readouterr().err
+    # Of depth that is another since then, only what is made of it is made again.
+    first = (tmp_path / "out" / "attempts.jsonl").read_text()
+    np.save(folder / "0.npy", np.full((80, 144), 0.3, np.float32))
+    assert main(words) == 0
+    text = (tmp_path / "out" / "attempts.jsonl").read_text()
+    assert text.startswith(first)
+    (again,) = map(json.loads, text.removeprefix(first).splitlines())
+    assert (again["material"], again["method"]) == (material, "flat")
     assert main([*words, "--methods", "rough"]) == 2
     assert "--methods rough" in capsys.readouterr().err
-    heap = [*words, "--output", str(tmp_path / "heap"), "--arrangement", "heap"]
-    assert main(heap) == 2
-    assert "rendered with camera and arrangement fixed, expected fixed heap" in (
-        capsys.readouterr().err
-    )
-    assert not any((tmp_path / "heap").iterdir())  # no settings that hold for no attempts
+    for look, made in ((["--arrangement", "heap"], "fixed heap 80x144"), ([], "fixed table 40x72")):
+        size = made.rpartition(" ")[2]
+        more = [*look, "--picture-size", size, "--output", str(tmp_path / "other")]
+        assert main([*words, *more]) == 2
+        said = f"camera, arrangement and size fixed table 80x144, expected {made}"
+        assert said in capsys.readouterr().err
+        assert not any((tmp_path / "other").iterdir())  # no settings that hold for no attempts
+
+
+def test_a_planner_of_ones_own_lies_where_the_command_is_given(
+    scenes: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", [place for place in sys.path if place])
+    monkeypatch.setattr(sys, "dont_write_bytecode", True)
+    planner = tmp_path / "benched_planner.py"
+    words = [*WORDS, "--data", str(scenes), "--methods", "truth", "--output", str(tmp_path / "out")]
+    words += ["--planner", "benched_planner:plan"]
+    text = "from dkt_ros.grasp.antipodal import Plan\nidea, number = 'my idea', 3\n"
+    text += "def plan(scene, gripper, config):\n    return Plan(problem=idea)\n"
+    text += "def none(scene, gripper, config):\n    pass\n"
+    planner.write_text(text)
+    assert main(words) == 0
+    told = json.loads((tmp_path / "out" / "bench.json").read_text())["attempts"]
+    assert [one["why"] for one in told] == 3 * ["my idea"]
+    planner.write_text(text.replace("my idea", "new idea"))
+    assert main(words) == 2
+    assert "holds attempts with other code of planner" in capsys.readouterr().err
+    for name, said in (
+        ("nowhere:plan", "No module named 'nowhere'"),
+        ("benched_planner:plans", "has no attribute 'plans'"),
+        ("benched_planner", "has no attribute ''"),
+        ("benched_planner:number", "3 is not a callable object"),
+        ("benched_planner:idea.plan", "has no attribute 'idea.plan'"),
+        ("benched_planner:none", "none returned None"),
+        (":plan", "Empty module name"),
+    ):
+        assert main([*words, "--planner", name, "--output", str(tmp_path / "other")]) == 2
+        (line,) = capsys.readouterr().err.splitlines()
+        assert line.startswith(f"dkt grasp: --planner {name}")
+        assert f"{said}; expected antipodal, or module:function" in line
 
 
 def test_processes_share_the_scenes_and_what_is_an_object_may_be_left_to_the_planner(
@@ -268,6 +312,44 @@ def test_attempts_are_not_mixed_with_those_of_weights_that_were_there_before(
         file.write("\n")
     assert main([*WORDS, *words, "--methods", "truth"]) == 2
     assert "holds attempts with other contents of checkpoint" in capsys.readouterr().err
+
+
+def test_attempts_are_not_mixed_with_those_of_other_code(
+    scenes: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    out, other = tmp_path / "out", tmp_path / "other.py"
+    other.write_text("speed = 1")
+    words = [*WORDS, "--data", str(scenes), "--output", str(out), "--methods", "truth"]
+    assert main(words) == 0
+    written = (out / "settings.json").read_text()
+    makers: list[tuple[str, Any]] = [
+        ("dkt_ros.processing.maker.code_state", lambda: "another"),
+        ("dkt_ros.versions.version_of", lambda name: "2" if name == "mujoco" else ""),
+    ]
+    makers += [
+        (f"dkt_ros.bench.{name}.__file__", str(other))
+        for name in ("attempts", "methods", "physics", "scenes")
+    ]
+    for name, value in makers:
+        with monkeypatch.context() as patch:
+            patch.setattr(name, value)
+            assert main(words) == 2, name
+        said = capsys.readouterr().err
+        assert "holds attempts with other code of dkt_ros or its libraries; take another" in said
+        assert "or delete attempts.jsonl and settings.json there: rendered scenes stay" in said
+    told = json.loads(written)
+    del told["code of dkt_ros or its libraries"]
+    (out / "settings.json").write_text(json.dumps(told))
+    assert main(words) == 2, "made before that was told"
+    assert "other code of dkt_ros" in capsys.readouterr().err
+    (out / "settings.json").unlink()
+    assert main(words) == 2
+    assert "settings.json is gone" in capsys.readouterr().err
+    (out / "settings.json").write_text(written)
+    assert main(words) == 0
 
 
 def test_an_attempt_stands_in_a_line_of_its_own_or_is_said_to_be_lost(
