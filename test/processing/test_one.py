@@ -33,7 +33,7 @@ from dkt_ros.fusion.config import FusionConfig
 from dkt_ros.fusion.fused import Source
 from dkt_ros.fusion.network import INFO_FILE
 from dkt_ros.fusion.weights import default_weights
-from dkt_ros.geometry import to_millimetres
+from dkt_ros.geometry import backproject, to_millimetres
 from dkt_ros.model.checkpoint import default_checkpoint
 from dkt_ros.predict.options import PredictorOptions
 from dkt_ros.processing.api import process
@@ -598,11 +598,17 @@ def test_files(bag: Path, told: ProcessOptions, tmp_path: Path) -> None:
     processed(bag, replace(told, bag=False, files=FILE_FORMATS, estimator=near), tmp_path)
     folder, name = tmp_path / "scene", f"000002_{START_NS + 200_000_000}"
     assert not (folder / "bag").exists()
+    estimator = load_estimator(told.predictor, near)
+    *_, estimate = (estimator.push(one.frame) for one in labelled_frames(3))
+    assert estimate is not None
+    camera = labelled_frames(1)[0].frame.intrinsics
     with np.load(folder / "npz" / f"{name}.npz") as content:
-        depth, intrinsics, stamp = content["depth"], content["K"], int(content["stamp_ns"])
-        assert content["confidence"].shape == content["source"].shape == (HEIGHT, WIDTH)
+        depth, stamp = content["depth"], int(content["stamp_ns"])
+        for key in ("depth", "confidence", "source"):
+            np.testing.assert_array_equal(content[key], getattr(estimate, key))
+        np.testing.assert_array_equal(content["K"], camera.matrix)
         assert set(content.files) == {"depth", "confidence", "source", "K", "stamp_ns"}
-    assert (depth.dtype, stamp, intrinsics[0, 0]) == (np.float32, START_NS + 200_000_000, WIDTH)
+    assert (depth.dtype, stamp) == (np.float32, START_NS + 200_000_000)
     png = cv2.imread(str(folder / "png" / f"{name}.png"), cv2.IMREAD_UNCHANGED)
     assert png is not None
     assert np.array_equal(png, to_millimetres(depth))
@@ -612,14 +618,17 @@ def test_files(bag: Path, told: ProcessOptions, tmp_path: Path) -> None:
         assert np.array_equal(content["depth"], np.nan_to_num(depth))
         assert np.array_equal(content["segmap"], known(labelled_frames(3)[2].mask))
         assert np.array_equal(content["rgb"], labelled_frames(3)[2].frame.rgb)
+        np.testing.assert_array_equal(content["K"], camera.matrix)
     head, _, body = (folder / "ply" / f"{name}.ply").read_bytes().partition(b"end_header\n")
     is_known = np.isfinite(depth)
     assert 0.5 < is_known.mean() < 0.9
     assert f"element vertex {is_known.sum()}\n".encode() in head
     kinds = [("x", "<f4"), ("y", "<f4"), ("z", "<f4"), ("r", "u1"), ("g", "u1"), ("b", "u1")]
     points = np.frombuffer(body, kinds)
-    assert np.array_equal(points["z"], depth[is_known])
-    assert set(points["r"]) == {200}
+    for axis, place in zip("xyz", backproject(depth, camera)[is_known].T, strict=True):
+        np.testing.assert_array_equal(points[axis], place)
+    for color, values in zip("rgb", labelled_frames(3)[2].frame.rgb[is_known].T, strict=True):
+        np.testing.assert_array_equal(points[color], values)
 
 
 def test_a_full_disk_for_temporary_files_is_told(
