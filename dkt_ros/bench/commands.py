@@ -13,6 +13,7 @@ from dataclasses import replace
 from hashlib import sha256
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from urllib.parse import quote
 
 from dkt_ros.arguments import as_json, finite, natural, parse_size, path, positive, shard
 from dkt_ros.errors import DktError
@@ -255,8 +256,8 @@ def _key(record: Record) -> tuple[str, str, str]:
 
 
 def _strip_path(output: Path, record: Record) -> Path:
-    name = f"{record.scene}-{record.material}-{record.method.replace(' ', '_')}.jpg"
-    return output / _STRIPS / name
+    method = quote(record.method, safe="", errors="surrogateescape")  # a name of anything
+    return output / _STRIPS / f"{record.scene}-{record.material}-{method}.jpg"
 
 
 def _networks(args: argparse.Namespace) -> Sequence[DepthModel]:

@@ -183,10 +183,14 @@ def test_depth_in_files_is_another_method(
         folder.mkdir(parents=True)
         np.save(folder / "0.npy", np.full((80, 144), 0.4, np.float32))
     words = [*WORDS, "--data", str(scenes), "--output", str(tmp_path / "out"), "--methods", "truth"]
-    words += ["--predictions", f"flat={tmp_path / 'depth'}"]
+    words += ["--predictions", f"../a flat={tmp_path / 'depth'}"]
     assert main(words) == 0
     told = json.loads((tmp_path / "out" / "bench.json").read_text())
-    assert told["methods"]["flat"]["all"]["results"] == {"no grasp found": 3}
+    assert told["methods"]["../a flat"]["all"]["results"] == {"no grasp found": 3}
+    names = {file.name for file in (tmp_path / "out" / "strips").iterdir()}
+    assert names == {
+        f"s0007-000000-{m}-{method}.jpg" for m in MATERIALS for method in ("..%2Fa%20flat", "truth")
+    }
     assert told["methods"]["truth"]["all"]["held"] == 3
     # Of depth that is another since then, only what is made of it is made again.
     first = (tmp_path / "out" / "attempts.jsonl").read_text()
@@ -195,7 +199,7 @@ def test_depth_in_files_is_another_method(
     text = (tmp_path / "out" / "attempts.jsonl").read_text()
     assert text.startswith(first)
     (again,) = map(json.loads, text.removeprefix(first).splitlines())
-    assert (again["material"], again["method"]) == (material, "flat")
+    assert (again["material"], again["method"]) == (material, "../a flat")
     assert main([*words, "--methods", "rough"]) == 2
     assert "--methods rough" in capsys.readouterr().err
     for look, made in ((["--arrangement", "heap"], "fixed heap 80x144"), ([], "fixed table 40x72")):
