@@ -12,6 +12,7 @@ import shutil
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import cv2
@@ -29,6 +30,7 @@ from dkt_ros.estimator import EstimatorConfig, load_estimator
 from dkt_ros.evaluation.regions import OBJECTS
 from dkt_ros.files import StorageError, only_process
 from dkt_ros.formats.exr import read_exr_plane
+from dkt_ros.frames import FlushReason
 from dkt_ros.fusion.config import FusionConfig
 from dkt_ros.fusion.fused import Source
 from dkt_ros.fusion.network import INFO_FILE
@@ -45,6 +47,7 @@ from dkt_ros.processing.one import discard, process_one
 from dkt_ros.processing.options import ProcessOptions
 from dkt_ros.processing.outcome import Outcome, ProcessingError
 from dkt_ros.processing.previews import read_preview
+from dkt_ros.processing.run_state import RunState
 from dkt_ros.processing.source import SourceOptions
 
 COUNT = 7
@@ -704,6 +707,23 @@ def test_frames_without_depth_are_told(
     )
     assert len(lines(tmp_path / "out" / "blind")) == 3
     assert len(depths(tmp_path / "out" / "blind")) == 3
+
+
+def test_what_became_of_frames_is_told_in_the_first_words_of_each_cause() -> None:
+    """Of all runs together: what one counted, a later one reads from the disk."""
+    source: Any = SimpleNamespace(lost=["1 x odd"], remarks=[])
+    state = RunState(frames=4, first_ns=0, last_ns=10**9)
+    figures = {"state": "OK", "coverage": 0.5, "reason": "", "suspicions": []}
+    for text in ("first", "second"):
+        state.refuse("unusable frame", DktError(text))
+        state.answer(figures, FlushReason.RANGE)
+        state = RunState(**json.loads(json.dumps(vars(state))))
+    assert state.restarts == {"raw depth in another range than before": 2}
+    assert state.lost(source) == ["1 x odd", "2 x unusable frame: first"]
+    assert (state.outcome(state.lost(source)), state.outcome([])) == (
+        Outcome.INCOMPLETE,
+        Outcome.DONE,
+    )
 
 
 def test_what_looks_wrong_in_frames_is_noted_once_each(

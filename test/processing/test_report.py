@@ -8,6 +8,7 @@ import shutil
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from fixtures.recorded_frames import labelled_frames
 
@@ -52,12 +53,13 @@ def test_what_is_gone_or_no_manifest_is_told(outputs: Path, tmp_path: Path) -> N
         read_outputs([copy / "with_truth"])
 
 
-@pytest.mark.parametrize("name", ["version", "name", "states", "times_real_time"])
+@pytest.mark.parametrize("name", ["version", "name", "states", "network", "times_real_time"])
 def test_a_summary_of_another_version_is_told(outputs: Path, tmp_path: Path, name: str) -> None:
     """As one that lacks what is read, or has it in another way."""
     shutil.copytree(outputs / "with_truth", copy := tmp_path / "with_truth")
     told = json.loads((copy / "summary.json").read_text())
-    for changed in ({**told, name: [1]}, {k: v for k, v in told.items() if k != name}):
+    others = {k: v for k, v in told.items() if k != name}
+    for changed in (others, {**told, name: [1]}, {**told, name: {"mode": [1]}}):
         (copy / "summary.json").write_text(json.dumps(changed))
         with pytest.raises(DktError, match=f"summary.json has no usable {name}: damaged, or"):
             read_outputs([copy])
@@ -70,6 +72,33 @@ def test_a_damaged_line_is_told(outputs: Path, tmp_path: Path, line: str) -> Non
         file.write(line + "\n")
     with pytest.raises(DktError, match=r"frames.jsonl line 13 has no usable .*stamp_ns"):
         read_outputs([copy])
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [("errors", {"all": 3}), ("raw_errors", {"all": {}}), ("timings_s", {"total": "long"})],
+)
+def test_what_a_line_holds_in_another_way_is_told(
+    outputs: Path, tmp_path: Path, name: str, value: object
+) -> None:
+    shutil.copytree(outputs / "with_truth", copy := tmp_path / "with_truth")
+    first, rest = (copy / "frames.jsonl").read_text().split("\n", 1)
+    (copy / "frames.jsonl").write_text(json.dumps({**json.loads(first), name: value}) + "\n" + rest)
+    with pytest.raises(DktError, match=f"frames.jsonl line 1 has no usable {name}: damaged"):
+        read_outputs([copy])
+
+
+def test_previews_of_others_are_passed_over_and_damaged_ones_named(
+    outputs: Path, tmp_path: Path
+) -> None:
+    shutil.copytree(outputs / "with_truth", copy := tmp_path / "with_truth")
+    found = read_outputs([copy])
+    page = report_html(found)
+    (copy / "previews/best.npz").write_bytes(b"")
+    assert report_html(found) == page
+    np.savez(copy / "previews/0000003.npz", color=np.zeros(3, np.uint8), points=np.zeros((0, 3)))
+    with pytest.raises(DktError, match=r"0000003.npz: has no colors, depth: damaged, or"):
+        report_html(found)
 
 
 def test_a_damaged_manifest_is_told(outputs: Path, tmp_path: Path) -> None:
