@@ -104,6 +104,12 @@ def load_planner(name: str) -> Planner:
         plan: object = found(scene, gripper, config)
         if not isinstance(plan, Plan):
             raise DktError(f"--planner {name} returned {described(plan)}; {wanted}")
+        for grasp in plan.grasps[:1]:
+            if grasp.width > gripper.max_width:
+                raise DktError(
+                    f"--planner {name} returned a grasp {grasp.width:g} m wide, expected at most "
+                    f"the gripper's max_width, {gripper.max_width:g} m"
+                )
         return plan
 
     return planner

@@ -226,6 +226,9 @@ def test_a_planner_of_ones_own_lies_where_the_command_is_given(
     text = "from dkt_ros.grasp.antipodal import Plan\nidea, number = 'my idea', 3\n"
     text += "def plan(scene, gripper, config):\n    return Plan(problem=idea)\n"
     text += "def none(scene, gripper, config):\n    pass\n"
+    text += "def wide(scene, gripper, config):\n    import numpy as np\n"
+    text += "    from dkt_ros.grasp.antipodal import Grasp\n"
+    text += "    return Plan((Grasp(np.eye(3), np.zeros(3), 0.09, 1.0, 1.0),))\n"
     planner.write_text(text)
     assert main(words) == 0
     told = json.loads((tmp_path / "out" / "bench.json").read_text())["attempts"]
@@ -246,6 +249,9 @@ def test_a_planner_of_ones_own_lies_where_the_command_is_given(
         (line,) = capsys.readouterr().err.splitlines()
         assert line.startswith(f"dkt grasp: --planner {name}")
         assert f"{said}; expected antipodal, or module:function" in line
+    other = ["--planner", "benched_planner:wide", "--output", str(tmp_path / "wide")]
+    assert main([*words, *other]) == 2
+    assert "a grasp 0.09 m wide, expected at most the gripper's" in capsys.readouterr().err
 
 
 def test_processes_share_the_scenes_and_what_is_an_object_may_be_left_to_the_planner(
