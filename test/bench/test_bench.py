@@ -24,6 +24,7 @@ from fixtures.waiting import eventually
 from dkt_ros.bench.attempts import Record, try_grasp
 from dkt_ros.bench.commands import _append, read_records
 from dkt_ros.bench.methods import Told, depths
+from dkt_ros.bench.page import strip
 from dkt_ros.bench.scenes import TableScene, clips_of, read_scene
 from dkt_ros.cli import main
 from dkt_ros.errors import DktError
@@ -38,7 +39,7 @@ from dkt_ros.formats.transphy3d import (
     write_sequence,
 )
 from dkt_ros.geometry import Intrinsics
-from dkt_ros.grasp.antipodal import Grasp, Plan
+from dkt_ros.grasp.antipodal import Grasp, Gripper, Plan
 from dkt_ros.model.checkpoint import default_checkpoint
 from dkt_ros.rigid.world import Body
 from dkt_ros.synth.lathe import stack
@@ -476,7 +477,19 @@ def test_a_grasp_is_judged_by_the_body_that_it_is_at(over: bool, first: int) -> 
     told.flat[at] -= 0.002
     told.flat[at[::4]] = np.nan
     told.flat[at[1::4]] += 0.022
-    record = try_grasp(scene, "own", Told(told), lambda *_: Plan((grasp,))).record
+    tried = try_grasp(scene, "own", Told(told), lambda *_: Plan((grasp,)))
+    record = tried.record
+    drawn = strip(scene, np.full_like(told, np.nan), tried, Gripper())
+    picture = cv2.imdecode(np.frombuffer(drawn, np.uint8), cv2.IMREAD_COLOR)
+    assert picture is not None
+    color, unknown, end = np.split(picture.astype(int), 3, axis=1)
+    rows, columns = np.nonzero(color[..., 2] > 100)  # the fingers, on black; they close along y
+    assert np.ptp(rows) > 10
+    assert np.ptp(columns) < 5
+    assert np.median(unknown) == pytest.approx(30, abs=2)
+    more_green = end[..., 1] - end[..., 2]
+    assert (more_green > 60).sum() > 20, "held, and in the picture"
+    assert more_green.min() > -60
     assert (record.shape, record.result, record.objects) == ("bar", "held", 2)
     assert record.lifted_m > 0.1
     assert (record.known, record.bad) == (0.75, 0.25)
