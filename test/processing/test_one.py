@@ -503,6 +503,22 @@ def test_what_is_there_is_kept_and_other_options_are_refused(
         processed(bag, told, tmp_path)
 
 
+def test_whatever_an_output_depends_on_makes_other_options(told: ProcessOptions) -> None:
+    same = replace(told, part_frames=1, predictor=replace(told.predictor, cpu_threads=3))
+    others = [
+        *(replace(told, max_frames=3), replace(told, bag=False), replace(told, files=("png",))),
+        *(replace(told, color="jpeg"), replace(told, estimator=EstimatorConfig(max_depth=3.0))),
+        replace(told, source=SourceOptions(max_gap_s=1.0)),
+    ]
+    assert same.fingerprint == told.fingerprint
+    assert len({told.fingerprint, *(one.fingerprint for one in others)}) == 1 + len(others)
+    for name in ("part_frames", "max_frames"):
+        with pytest.raises(DktError, match="part_frames and max_frames: expected at least 1"):
+            replace(told, **{name: 0})  # type: ignore[arg-type]
+    with pytest.raises(DktError, match="color is 'png', expected one of raw, jpeg"):
+        replace(told, color="png")
+
+
 @pytest.mark.parametrize("below", ["..", "../..", "."])
 def test_what_an_output_lies_beside_or_above_is_looked_at_for_changes(
     bag: Path, told: ProcessOptions, tmp_path: Path, below: str
