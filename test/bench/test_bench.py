@@ -8,6 +8,7 @@ import shutil
 import signal
 import subprocess
 import sys
+from collections import Counter
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -39,7 +40,7 @@ from dkt_ros.formats.transphy3d import (
     write_sequence,
 )
 from dkt_ros.geometry import Intrinsics
-from dkt_ros.grasp.antipodal import Grasp, Gripper, Plan
+from dkt_ros.grasp.antipodal import Grasp, GraspConfig, Gripper, Plan
 from dkt_ros.model.checkpoint import default_checkpoint
 from dkt_ros.rigid.world import Body
 from dkt_ros.synth.lathe import stack
@@ -427,6 +428,15 @@ def test_of_an_orbit_all_frames_are_seen_and_the_last_is_planned_in(tmp_path: Pa
     found = told["fused"]
     tried = try_grasp(scene, "fused", found)
     assert tried.record.result == "held"
+    asked: list[float] = []
+
+    def refuse(scene: Any, gripper: Any, config: GraspConfig) -> Plan:
+        asked.append(config.min_confidence)
+        return Plan(refused=Counter({"too flat": 1, "depth is not trusted": 5}))
+
+    record = try_grasp(scene, "careful", told["careful"], refuse).record
+    assert (asked, record.why) == ([0.5], "depth is not trusted")
+    assert record.reasons == {"too flat": 1, "depth is not trusted": 5}
 
 
 def solid(box: Box, below: float = 0.0) -> Body:
