@@ -415,7 +415,7 @@ def test_of_an_orbit_all_frames_are_seen_and_the_last_is_planned_in(tmp_path: Pa
     scene = read_scene(clips_of(data)[-1], tmp_path / "parts")
     last = view(0.6, 0.45)
     np.testing.assert_allclose(scene.camera_to_world[:3, 3], last.position, atol=1e-6)
-    told = depths(scene, ["raw", "network", "fused", "careful"], [Model()])
+    told = depths(scene, ["raw", "fill", "network", "fused", "careful"], [Model()])
     assert seen == [(3, ["fused", "online"])]
     for one in told.values():
         np.testing.assert_allclose(one.depth, depth_of([BOX], last, CAMERA), atol=6e-4)
