@@ -740,6 +740,11 @@ def test_what_became_of_frames_is_told_in_the_first_words_of_each_cause() -> Non
         Outcome.INCOMPLETE,
         Outcome.DONE,
     )
+    for reason in ("dark", "blind", "blind"):
+        state.answer({**figures, "state": "HELD", "coverage": 0.0, "reason": reason}, None)
+    assert state.lost(source)[-1] == (
+        "3 of 5 frames have no depth at any pixel (60% of all are HELD), mostly because: blind"
+    )
 
 
 def test_what_looks_wrong_in_frames_is_noted_once_each(
