@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import importlib
+import inspect
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field, fields
 from typing import Any
 
 import numpy as np
 
+from dkt_ros.arrays import described
 from dkt_ros.bench.methods import Told
 from dkt_ros.bench.physics import Attempt, Result, attempt
 from dkt_ros.bench.scenes import TableScene
@@ -16,6 +17,7 @@ from dkt_ros.errors import DktError
 from dkt_ros.geometry import backproject
 from dkt_ros.grasp.antipodal import Grasp, GraspConfig, Gripper, Plan, plan_grasps
 from dkt_ros.grasp.heights import Scene
+from dkt_ros.predict.load import imported
 
 Planner = Callable[[Scene, Gripper, GraspConfig], Plan]
 _BAD_M = 0.01
@@ -32,7 +34,8 @@ class Record:
     known, bad: median absolute and median signed error of the depth (m) on that body's pixels, and
     the share of them that have depth, and that are off by more than 1 cm; of all bodies' pixels
     where no grasp was found. objects: bodies in the scene. width, score, lifted_m, penetration_m,
-    energy_j, drift_m: see Grasp and Attempt.
+    energy_j, drift_m: see Grasp and Attempt. made_of: another where the scene's file, or depth in
+    files, held something else.
     """
 
     scene: str
@@ -53,6 +56,7 @@ class Record:
     energy_j: float = 0.0
     drift_m: float = 0.0
     reasons: dict[str, int] = field(default_factory=dict)
+    made_of: str = ""
 
     @property
     def held(self) -> bool:
@@ -82,19 +86,32 @@ class Tried:
 def load_planner(name: str) -> Planner:
     """`antipodal`, or `module:function` of one's own: Scene, Gripper, GraspConfig -> Plan.
 
-    Raises DktError where there is no such function.
+    Raises DktError where there is no such function, and from it where it returns something else.
     """
     if name == "antipodal":
         return plan_grasps
-    module, _, function = name.partition(":")
+    wanted = (
+        "expected antipodal, or module:function that takes dkt_ros.grasp's Scene, Gripper and "
+        "GraspConfig and returns a Plan"
+    )
     try:
-        found = getattr(importlib.import_module(module), function)
-    except (ImportError, AttributeError, ValueError) as error:
-        raise DktError(
-            f"--planner {name}: {error}; expected antipodal, or module:function that takes "
-            "dkt_ros.grasp's Scene, Gripper and GraspConfig and returns a Plan"
-        ) from error
-    planner: Planner = found
+        found = imported(name)
+        inspect.signature(found).bind(None, None, None)
+    except (ImportError, AttributeError, TypeError, ValueError) as error:
+        raise DktError(f"--planner {name}: {error}; {wanted}") from error
+
+    def planner(scene: Scene, gripper: Gripper, config: GraspConfig) -> Plan:
+        plan: object = found(scene, gripper, config)
+        if not isinstance(plan, Plan):
+            raise DktError(f"--planner {name} returned {described(plan)}; {wanted}")
+        for grasp in plan.grasps[:1]:
+            if grasp.width > gripper.max_width:
+                raise DktError(
+                    f"--planner {name} returned a grasp {grasp.width:g} m wide, expected at most "
+                    f"the gripper's max_width, {gripper.max_width:g} m"
+                )
+        return plan
+
     return planner
 
 

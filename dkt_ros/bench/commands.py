@@ -9,8 +9,11 @@ import os
 import sys
 from collections.abc import Sequence
 from contextlib import suppress
+from dataclasses import replace
+from hashlib import sha256
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from urllib.parse import quote
 
 from dkt_ros.arguments import as_json, finite, natural, parse_size, path, positive, shard
 from dkt_ros.errors import DktError
@@ -134,6 +137,7 @@ def run_bench(args: argparse.Namespace) -> int:
     from dkt_ros.bench.page import describe, page, strip
     from dkt_ros.bench.scenes import check_look, clips_of, read_scene, render
     from dkt_ros.evaluation.predictions import parse_predictions
+    from dkt_ros.files import sha256 as sha256_of
     from dkt_ros.files import write_whole
     from dkt_ros.grasp.antipodal import Gripper
 
@@ -154,9 +158,9 @@ def run_bench(args: argparse.Namespace) -> int:
     clips = clips_of(data, range(args.start, args.start + scenes))
     for other in others:
         other.check(clips)
-    check_look(clips[0], args.camera, args.arrangement)
+    check_look(clips[0], args.camera, args.arrangement, args.picture_size)
     _keep_settings(args)
-    done = {_key(record) for record in read_records(output / _ATTEMPTS)}
+    done = {(*_key(record), record.made_of) for record in read_records(output / _ATTEMPTS)}
     part, parts = args.shard
     mine = [clip for clip in clips if int(clip.name.split("-")[1]) % parts == part]
     rows = [*wanted, *(other.name for other in others)]
@@ -165,18 +169,24 @@ def run_bench(args: argparse.Namespace) -> int:
     gripper = Gripper()
     for clip in mine:
         scene_name, _, material = clip.name.rpartition("-")
-        if single and all((scene_name, material, row) in done for row in rows):
+        rendered = sha256_of(clip.path)[:16]
+        made_of = {other.name: f"{rendered} {other.state(clip)}" for other in others}
+        if single and all(
+            (scene_name, material, row, made_of.get(row, rendered)) in done for row in rows
+        ):
             bar.update()
             continue
+        check_look(clip, args.camera, args.arrangement, args.picture_size)
         scene = read_scene(clip, data / "parts")
         for method, told in depths(scene, wanted, models).items():
-            if (scene.name, scene.material, method) in done:
+            if (scene.name, scene.material, method, made_of.get(method, rendered)) in done:
                 continue
             tried = try_grasp(scene, method, told, planner, gripper, masked=args.target == "mask")
-            path = _strip_path(output, tried.record)
+            record = replace(tried.record, made_of=made_of.get(method, rendered))
+            path = _strip_path(output, record)
             write_whole(path, strip(scene, told.depth, tried, gripper))
-            _append(output / _ATTEMPTS, tried.record)
-            bar.write(describe(tried.record), file=sys.stderr)
+            _append(output / _ATTEMPTS, record)
+            bar.write(describe(record), file=sys.stderr)
         bar.update()
     bar.close()
     records = read_records(output / _ATTEMPTS)
@@ -246,8 +256,8 @@ def _key(record: Record) -> tuple[str, str, str]:
 
 
 def _strip_path(output: Path, record: Record) -> Path:
-    name = f"{record.scene}-{record.material}-{record.method.replace(' ', '_')}.jpg"
-    return output / _STRIPS / name
+    method = quote(record.method, safe="", errors="surrogateescape")  # a name of anything
+    return output / _STRIPS / f"{record.scene}-{record.material}-{method}.jpg"
 
 
 def _networks(args: argparse.Namespace) -> Sequence[DepthModel]:
@@ -285,7 +295,7 @@ def _check_arguments(args: argparse.Namespace, scenes: int) -> None:
 def _settings(args: argparse.Namespace) -> dict[str, Any] | None:
     """What attempts depend on, to be written; None where it is. Others' must not join a table."""
     from dkt_ros.fusion.weights import refiner_state
-    from dkt_ros.predict.load import network_state
+    from dkt_ros.predict.load import code_of, network_state
 
     free = ("output", "scenes", "quick", "start", "methods", "jobs", "shard", "data")
     settings = {name: value for name, value in as_json(args).items() if name not in free}
@@ -294,23 +304,39 @@ def _settings(args: argparse.Namespace) -> dict[str, Any] | None:
     settings["contents of checkpoint"] = [network_state(network) for network in networks]
     if args.refiner:
         settings["contents of refiner"] = refiner_state(args.refiner)
-    path = args.output / _SETTINGS
+    if ":" in args.planner:
+        settings["code of planner"] = sha256(code_of(args.planner).encode()).hexdigest()[:16]
+    settings["code of dkt_ros or its libraries"] = _code_state()
+    begun, path = (args.output / _ATTEMPTS).exists(), args.output / _SETTINGS
+    anew = (
+        f"take another --output, or delete {_ATTEMPTS} and {_SETTINGS} there: rendered scenes stay"
+    )
     if path.is_file():
         try:
             found = dict(json.loads(path.read_text(encoding="utf-8")))
         except (OSError, ValueError, TypeError) as error:
-            raise DktError(
-                f"{path} is damaged ({error}); take another --output, or delete what is there"
-            ) from error
+            raise DktError(f"{path} is damaged ({error}); {anew}") from error
         found = {"contents of checkpoint": settings["contents of checkpoint"], **found}
         if found != settings:
             names = sorted(k for k in found.keys() | settings if found.get(k) != settings.get(k))
-            raise DktError(
-                f"{args.output} holds attempts with other {', '.join(names)}; take another "
-                "--output, or delete what is there"
-            )
+            raise DktError(f"{args.output} holds attempts with other {', '.join(names)}; {anew}")
         return None
+    if begun:  # others', as settings are there before
+        raise DktError(f"{path} is gone, which tells how the attempts there were made; {anew}")
     return settings
+
+
+def _code_state() -> str:
+    """Another where what decides how an attempt ends is of other code."""
+    from dkt_ros.bench import attempts, methods, physics, scenes
+    from dkt_ros.files import code_digest
+    from dkt_ros.processing.maker import code_state
+    from dkt_ros.versions import version_of
+
+    told = [code_state(), *(version_of(name) for name in ("mujoco", "coacd"))]
+    for module in (attempts, methods, physics, scenes):
+        told.append(code_digest(Path(module.__file__ or "")))
+    return sha256(" ".join(told).encode()).hexdigest()[:16]
 
 
 def _keep_settings(args: argparse.Namespace) -> None:

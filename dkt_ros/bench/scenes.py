@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from dkt_ros import child
+from dkt_ros.arguments import parse_size
 from dkt_ros.datasets.dataset import Clip
 from dkt_ros.datasets.registry import open_dataset
 from dkt_ros.errors import DktError
@@ -103,13 +104,19 @@ def clips_of(folder: Path, numbers: Sequence[int] | None = None) -> list[Clip]:
     return [found[key] for key in sorted(found)]
 
 
-def check_look(clip: Clip, camera: str, arrangement: str) -> None:
-    """Raises DktError where the clip was rendered with another camera or arrangement."""
-    made = read_sequence(clip.path)[-1].extra.get("generator", {}).get("tabletop")
-    if made is not None and [*made[1:], "table"][:2] != [camera, arrangement]:
+def check_look(clip: Clip, camera: str, arrangement: str, size: str) -> None:
+    """Raises DktError where the clip was rendered with another camera, arrangement or size, HxW."""
+    frame = read_sequence(clip.path)[-1]
+    made = frame.extra.get("generator", {}).get("tabletop")
+    if made is None:
+        return
+    found = [*made[1:], "table"][:2]
+    found.append("x".join(map(str, frame.depth.shape)))
+    wanted = [camera, arrangement, size]
+    if found[:2] != wanted[:2] or frame.depth.shape != parse_size(size):
         raise DktError(
-            f"{clip.path} was rendered with camera and arrangement {' '.join(made[1:])}, expected "
-            f"{camera} {arrangement}; take another --data"
+            f"{clip.path} was rendered with camera, arrangement and size {' '.join(found)}, "
+            f"expected {' '.join(wanted)}; take another --data"
         )
 
 

@@ -9,6 +9,7 @@ not finite or not above zero is no depth.
 
 from __future__ import annotations
 
+import hashlib
 import logging
 import math
 import re
@@ -21,7 +22,7 @@ from dkt_ros.datasets.dataset import Clip
 from dkt_ros.errors import DktError
 from dkt_ros.evaluation.models import FROM_FILES, Depths
 from dkt_ros.evaluation.videos import Video
-from dkt_ros.files import no_folder, shown
+from dkt_ros.files import no_folder, sha256, shown
 from dkt_ros.formats.pixels import read_depth
 from dkt_ros.geometry import METRES_PER_MILLIMETRE
 from dkt_ros.wording import counted
@@ -57,6 +58,14 @@ class PredictedDepth:
                 f"--predictions {self.name}={self._folder}: no folder is named as a video of the "
                 f"data; expected files such as {expected} (or .exr, .npz, .npy)"
             )
+
+    def state(self, clip: Clip) -> str:
+        """Another where the files of a clip's folder hold something else."""
+        folder, digest = self._folder / clip.name, hashlib.sha256()
+        for path in sorted(shown(folder)) if folder.is_dir() else ():
+            if path.is_file():
+                digest.update(f"{path.name} {sha256(path)}\n".encode(errors="surrogateescape"))
+        return digest.hexdigest()[:16]
 
     def depths(
         self,

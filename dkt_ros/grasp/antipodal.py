@@ -116,7 +116,8 @@ class GraspConfig:
 class Grasp:
     """rotation: columns x, y (closes), z (approaches) in camera axes; position: between the tips.
 
-    width: metres between the fingers before they close; score, trust: 0 to 1.
+    width: metres between the fingers before they close; score, trust: 0 to 1. Raises DktError for
+    what is no pose.
     """
 
     rotation: Float64
@@ -124,6 +125,19 @@ class Grasp:
     width: float
     score: float
     trust: float
+
+    def __post_init__(self) -> None:
+        shapes = [getattr(array, "shape", None) for array in (self.rotation, self.position)]
+        if shapes != [(3, 3), (3,)]:
+            raise DktError(f"a grasp has arrays {shapes[0]} and {shapes[1]}, expected (3, 3), (3,)")
+        turned = self.rotation.T @ self.rotation
+        if not (np.allclose(turned, np.eye(3), atol=1e-3) and np.linalg.det(self.rotation) > 0):
+            raise DktError(f"a grasp has rotation {self.rotation.tolist()}, expected a rotation")
+        if not (np.isfinite(self.position).all() and 0 < self.width < np.inf):
+            raise DktError(
+                f"a grasp has position {self.position.tolist()} and width {self.width:g}, expected "
+                "metres, and a width above 0"
+            )
 
 
 @dataclass(frozen=True, eq=False)

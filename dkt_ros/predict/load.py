@@ -17,7 +17,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from functools import lru_cache
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -137,13 +137,7 @@ def _own_state(options: PredictorOptions) -> str | None:
     digest = hashlib.sha256()
     try:
         _kind(options.predictor)
-        module = sys.modules[options.predictor.partition(":")[0]]
-        package = sys.modules[module.__name__.partition(".")[0]]
-        code = [Path(named.__file__) for named in (module, package) if named.__file__]
-        if hasattr(package, "__path__") and package.__file__:
-            code += shown(Path(package.__file__).parent, "**/*.py")
-        files = [(file, file.stat()) for file in sorted(set(code))]
-        digest.update(_contents(tuple((f, s.st_size, s.st_mtime_ns) for f, s in files)).encode())
+        digest.update(code_of(options.predictor).encode())
         place = Path(options.checkpoint).expanduser()
         weights = [place, *shown(place, "**/*")] if options.checkpoint and place.exists() else []
         for file in sorted(file for file in weights if file.is_file()):
@@ -153,6 +147,20 @@ def _own_state(options: PredictorOptions) -> str | None:
     except (OSError, DktError):  # whoever loads it says what is wrong
         return None
     return digest.hexdigest()[:16]
+
+
+def code_of(function: str) -> str:
+    """Another where the module of `module:function`, or its package, computes something else.
+
+    Of what has been imported. Raises OSError where a file of it is gone.
+    """
+    module = sys.modules[function.partition(":")[0]]
+    package = sys.modules[module.__name__.partition(".")[0]]
+    code = [Path(named.__file__) for named in (module, package) if named.__file__]
+    if hasattr(package, "__path__") and package.__file__:
+        code += shown(Path(package.__file__).parent, "**/*.py")
+    files = [(file, file.stat()) for file in sorted(set(code))]
+    return _contents(tuple((f, s.st_size, s.st_mtime_ns) for f, s in files))
 
 
 @lru_cache(maxsize=4)
@@ -394,18 +402,23 @@ def _forget_frames(error: BaseException) -> None:
 def _kind(name: str) -> Kind:
     if name in KINDS:
         return KINDS[name]
-    module, colon, function = name.partition(":")
-    if not colon:
+    if ":" not in name:
         raise DktError(
             f"predictor is {name!r}, expected one of {', '.join(KINDS)}, or module:function"
         )
-    if "" not in sys.path and str(Path.cwd()) not in sys.path:
-        sys.path.append(str(Path.cwd()))  # as `python -m` has it, where a lab keeps its own module
     try:
-        found: Kind = getattr(importlib.import_module(module), function)
+        found: Kind = imported(name)
     except (ImportError, AttributeError) as error:
         raise DktError(f"predictor {name} cannot be imported: {error}") from error
     return found
+
+
+def imported(function: str) -> Any:
+    """What `module:function` names. Raises ImportError, AttributeError."""
+    module, _, name = function.partition(":")
+    if "" not in sys.path and str(Path.cwd()) not in sys.path:
+        sys.path.append(str(Path.cwd()))  # as `python -m` has it, where a lab keeps its own module
+    return getattr(importlib.import_module(module), name)
 
 
 @lru_cache(maxsize=1)

@@ -34,10 +34,19 @@ class RayCluster:
 
     address   "auto" (the cluster of this machine), HOST:PORT, ray://HOST:PORT or "local"
     gpus      of each recording; 0.5: two share one; 0: the CPU
+    Raises DktError for what is no number of GPUs to Ray.
     """
 
     address: str = "auto"
     gpus: float = 0.0
+
+    def __post_init__(self) -> None:
+        in_steps = round(self.gpus, 4) == self.gpus if self.gpus < 1 else self.gpus % 1 == 0
+        if not (self.gpus >= 0 and in_steps):
+            raise DktError(
+                f"--ray-gpus {self.gpus:g}: expected a share of a GPU in steps of 0.0001, or a "
+                "whole number of GPUs"
+            )
 
     def __call__(
         self,
@@ -49,7 +58,7 @@ class RayCluster:
     ) -> Iterator[Result]:
         """Results as they come. Raises DktError where there is no cluster or no such GPU."""
         options = self._checked(options)
-        self._connect()
+        self._connect(options.predictor.cpu_threads)
         try:
             yield from self._run(recordings, options, output, tries, progress)
         finally:
@@ -61,7 +70,7 @@ class RayCluster:
             raise DktError(f"--device {network.device}: say how much of a GPU (--ray-gpus 0.5)")
         return replace(options, predictor=replace(network, cpu_threads=network.cpu_threads or 1))
 
-    def _connect(self) -> None:
+    def _connect(self, cpus: int) -> None:
         os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # of a cluster that is started here
         host, _, port = self.address.removeprefix("ray://").rpartition(":")
         try:
@@ -73,11 +82,12 @@ class RayCluster:
                 f"--ray {self.address}: {error}; start a cluster (ray start --head), name its "
                 "address, or take --ray local"
             ) from error
-        available = ray.cluster_resources().get("GPU", 0.0)
-        if available < self.gpus:
+        machines = [node["Resources"] for node in ray.nodes() if node["Alive"]]
+        if not any(m.get("CPU", 0) >= cpus and m.get("GPU", 0) >= self.gpus for m in machines):
             _log.warning(
-                "the cluster has %g GPUs, a recording asks for %g (--ray-gpus): waiting for more",
-                available,
+                "no machine of the cluster has %g CPUs (--cpu-threads) and %g GPUs (--ray-gpus), "
+                "as a recording asks for: waiting for one",
+                cpus,
                 self.gpus,
             )
 
@@ -101,7 +111,7 @@ class RayCluster:
 
         def start(recording: Recording) -> ray.ObjectRef:
             tried[recording.name] += 1
-            return task.remote(recording, options, output, Path.cwd(), board)
+            return task.remote(recording, options, output, Path.cwd(), board, self.gpus > 0)
 
         running = {start(recording): recording for recording in recordings}
         while running:
@@ -150,8 +160,13 @@ def _process(
     output: Path,
     folder: Path,
     board: ray.actor.ActorHandle,
+    on_gpu: bool,
 ) -> Result:
     """One recording, on whatever machine. folder: what relative paths are relative to."""
+    if not on_gpu:
+        os.environ["CUDA_VISIBLE_DEVICES"] = (
+            ""  # Ray hides a GPU only from those that asked for one
+        )
     told = 0.0
 
     def progress(name: str, done: int, total: int) -> None:

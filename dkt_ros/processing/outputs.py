@@ -16,18 +16,30 @@ from dkt_ros.processing.one import FRAMES
 Figures = dict[str, Any]
 """What figures.py tells of one frame."""
 _NUMBER = (int, float)
+
+
+@dataclass(frozen=True)
+class _Each:
+    """A mapping of whatever names to values of one kind."""
+
+    kind: Any
+
+
 _SUMMARY = {
     **dict.fromkeys(("name", "kind", "recording", "origin", "version", "fingerprint"), str),
     **dict.fromkeys(("frames", "answered", "between_answers"), int),
     **dict.fromkeys(("elapsed_s", "inference_s", "frames_per_s", "peak_memory_mb"), _NUMBER),
-    **dict.fromkeys(("states", "restarts", "unpaired", "network", "options"), dict),
+    **dict.fromkeys(("states", "restarts", "unpaired"), _Each(int)),
+    "network": dict.fromkeys(("name", "mode", "device"), str),
+    "options": dict,
     **dict.fromkeys(("lost", "notes"), list),
     "times_real_time": (*_NUMBER, type(None)),
 }
 _FIGURES = {
     **dict.fromkeys(("index", "stamp_ns"), int),
     **dict.fromkeys(("state", "reason"), str),
-    **dict.fromkeys(("errors", "raw_errors", "timings_s"), dict),
+    **dict.fromkeys(("errors", "raw_errors"), _Each({"rel": (*_NUMBER, type(None))})),
+    "timings_s": _Each((*_NUMBER, type(None))),
     **dict.fromkeys(
         (
             *("coverage", "raw_coverage", "share_network", "scale", "shift", "inlier_ratio"),
@@ -79,12 +91,23 @@ def read_output(folder: Path) -> Output:
         ) from error
 
 
-def _check(told: Mapping[str, Any], kinds: Mapping[str, Any], source: str) -> None:
-    wrong = [k for k, kind in kinds.items() if k not in told or not isinstance(told[k], kind)]
+def _check(told: dict[str, Any], kinds: Mapping[str, Any], source: str) -> None:
+    wrong = [name for name, kind in kinds.items() if not _fits(told, {name: kind})]
     if wrong:
         raise ValueError(
             f"{source} has no usable {', '.join(wrong)}: damaged, or another version's"
         )
+
+
+def _fits(value: Any, kind: Any) -> bool:
+    """kind: as isinstance takes it, the kinds of named values, or _Each."""
+    if isinstance(kind, _Each):
+        return isinstance(value, dict) and all(_fits(one, kind.kind) for one in value.values())
+    if isinstance(kind, dict):
+        return isinstance(value, dict) and all(
+            name in value and _fits(value[name], one) for name, one in kind.items()
+        )
+    return isinstance(value, kind)
 
 
 def read_outputs(folders: Sequence[Path]) -> Outputs:

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from dkt_ros.bags.recording import LabelledFrame
 from dkt_ros.colors import colored
+from dkt_ros.errors import DktError
 from dkt_ros.estimator import DepthEstimate
 from dkt_ros.files import shown
 from dkt_ros.formats.numpy_files import arrays_in
@@ -35,8 +36,8 @@ class Previews:
         """state: as an earlier run left it."""
         self._folder = folder
         self.state = state or {"stride": 1, "even": [], "worst": [], "range": None}
-        for file in shown(folder, "*.npz"):
-            if int(file.stem) not in self._kept():
+        for index, file in preview_files(folder).items():
+            if index not in self._kept():
                 file.unlink()
 
     def add(
@@ -70,11 +71,24 @@ class Previews:
         return {*self.state["even"], *(index for _, index in self.state["worst"])}
 
 
+def preview_files(folder: Path) -> dict[int, Path]:
+    """Of a folder of previews, by the frame's index; others' files are passed over."""
+    return {int(file.stem): file for file in shown(folder, "*.npz") if file.stem.isdecimal()}
+
+
 def read_preview(file: Path) -> dict[str, Any]:
-    """Encoded JPEGs (bytes) of color, raw, depth, confidence, error where known; points, colors."""
+    """Encoded JPEGs (bytes) of color, raw, depth, confidence, error where known; points, colors.
+
+    Raises DktError where it cannot be read, or lacks what each has.
+    """
     with arrays_in(file) as content:
         found: dict[str, Any] = {name: content[name] for name in content}
     arrays = {"points", "colors"}
+    if missing := {"color", "depth", *arrays} - found.keys():
+        raise DktError(
+            f"{file}: has no {', '.join(sorted(missing))}: damaged, or another version's; process "
+            "the recording again with --overwrite"
+        )
     return {name: one if name in arrays else one.tobytes() for name, one in found.items()}
 
 

@@ -10,12 +10,11 @@ from typing import Any
 import numpy as np
 
 from dkt_ros.evaluation.regions import OBJECTS
-from dkt_ros.files import shown
 from dkt_ros.html_page import page
 from dkt_ros.processing.figures import score
 from dkt_ros.processing.one import PREVIEWS
 from dkt_ros.processing.outputs import Figures, Output, Outputs
-from dkt_ros.processing.previews import ERROR_SCALE, read_preview
+from dkt_ros.processing.previews import ERROR_SCALE, preview_files, read_preview
 from dkt_ros.wording import counted
 
 _MOST_TIMES = 600
@@ -248,7 +247,7 @@ def _data(index: int, one: Output, most_frames: int) -> dict[str, Any]:
 
 def _looked_at(one: Output, times: Sequence[float], most: int) -> list[dict[str, Any]]:
     """Frames with pictures: the worst third of what may be shown, the rest evenly chosen."""
-    files = {int(file.stem): file for file in shown(one.folder / PREVIEWS, "*.npz")}
+    files = preview_files(one.folder / PREVIEWS)
     there = sorted(index for index in files if index < len(one.frames))
     worst = sorted(there, key=lambda index: -score(one.frames[index]))[: max(1, most // 3)]
     rest = [index for index in there if index not in worst]

@@ -8,6 +8,7 @@ import shutil
 import signal
 import subprocess
 import sys
+from collections import Counter
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -24,6 +25,7 @@ from fixtures.waiting import eventually
 from dkt_ros.bench.attempts import Record, try_grasp
 from dkt_ros.bench.commands import _append, read_records
 from dkt_ros.bench.methods import Told, depths
+from dkt_ros.bench.page import strip
 from dkt_ros.bench.scenes import TableScene, clips_of, read_scene
 from dkt_ros.cli import main
 from dkt_ros.errors import DktError
@@ -38,7 +40,7 @@ from dkt_ros.formats.transphy3d import (
     write_sequence,
 )
 from dkt_ros.geometry import Intrinsics
-from dkt_ros.grasp.antipodal import Grasp, Plan
+from dkt_ros.grasp.antipodal import Grasp, GraspConfig, Gripper, Plan
 from dkt_ros.model.checkpoint import default_checkpoint
 from dkt_ros.rigid.world import Body
 from dkt_ros.synth.lathe import stack
@@ -46,7 +48,7 @@ from dkt_ros.synth.lathe import stack
 ROOT = Path(__file__).resolve().parents[2]
 CAMERA = Intrinsics(200.0, 200.0, 71.5, 39.5, 144, 80)
 BOX = Box(0.01, 0.0, (0.05, 0.05, 0.06), turn=0.3)
-WORDS = ["grasp", "bench", "--scene-seed", "7", "--scenes", "1"]
+WORDS = ["grasp", "bench", "--scene-seed", "7", "--scenes", "1", "--picture-size", "80x144"]
 
 
 @pytest.fixture(scope="module")
@@ -175,7 +177,7 @@ def stat_of(file: Path) -> list[str]:
         return []
 
 
-def test_depth_in_files_and_a_planner_of_ones_own(
+def test_depth_in_files_is_another_method(
     scenes: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     for material in MATERIALS:
@@ -183,21 +185,75 @@ def test_depth_in_files_and_a_planner_of_ones_own(
         folder.mkdir(parents=True)
         np.save(folder / "0.npy", np.full((80, 144), 0.4, np.float32))
     words = [*WORDS, "--data", str(scenes), "--output", str(tmp_path / "out"), "--methods", "truth"]
-    words += ["--predictions", f"flat={tmp_path / 'depth'}"]
+    words += ["--predictions", f"../a flat={tmp_path / 'depth'}"]
     assert main(words) == 0
     told = json.loads((tmp_path / "out" / "bench.json").read_text())
-    assert told["methods"]["flat"]["all"]["results"] == {"no grasp found": 3}
+    assert told["methods"]["../a flat"]["all"]["results"] == {"no grasp found": 3}
+    names = {file.name for file in (tmp_path / "out" / "strips").iterdir()}
+    assert names == {
+        f"s0007-000000-{m}-{method}.jpg" for m in MATERIALS for method in ("..%2Fa%20flat", "truth")
+    }
     assert told["methods"]["truth"]["all"]["held"] == 3
-    assert main([*words, "--planner", "nowhere:plan"]) == 2
-    assert "--planner nowhere:plan" in capsys.readouterr().err
+    # Of depth that is another since then, only what is made of it is made again.
+    first = (tmp_path / "out" / "attempts.jsonl").read_text()
+    np.save(folder / "0.npy", np.full((80, 144), 0.3, np.float32))
+    assert main(words) == 0
+    text = (tmp_path / "out" / "attempts.jsonl").read_text()
+    assert text.startswith(first)
+    (again,) = map(json.loads, text.removeprefix(first).splitlines())
+    assert (again["material"], again["method"]) == (material, "../a flat")
     assert main([*words, "--methods", "rough"]) == 2
     assert "--methods rough" in capsys.readouterr().err
-    heap = [*words, "--output", str(tmp_path / "heap"), "--arrangement", "heap"]
-    assert main(heap) == 2
-    assert "rendered with camera and arrangement fixed, expected fixed heap" in (
-        capsys.readouterr().err
-    )
-    assert not any((tmp_path / "heap").iterdir())  # no settings that hold for no attempts
+    for look, made in ((["--arrangement", "heap"], "fixed heap 80x144"), ([], "fixed table 40x72")):
+        size = made.rpartition(" ")[2]
+        more = [*look, "--picture-size", size, "--output", str(tmp_path / "other")]
+        assert main([*words, *more]) == 2
+        said = f"camera, arrangement and size fixed table 80x144, expected {made}"
+        assert said in capsys.readouterr().err
+        assert not any((tmp_path / "other").iterdir())  # no settings that hold for no attempts
+
+
+def test_a_planner_of_ones_own_lies_where_the_command_is_given(
+    scenes: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", [place for place in sys.path if place])
+    monkeypatch.setattr(sys, "dont_write_bytecode", True)
+    planner = tmp_path / "benched_planner.py"
+    words = [*WORDS, "--data", str(scenes), "--methods", "truth", "--output", str(tmp_path / "out")]
+    words += ["--planner", "benched_planner:plan"]
+    text = "from dkt_ros.grasp.antipodal import Plan\nidea, number = 'my idea', 3\n"
+    text += "def plan(scene, gripper, config):\n    return Plan(problem=idea)\n"
+    text += "def none(scene, gripper, config):\n    pass\n"
+    text += "def wide(scene, gripper, config):\n    import numpy as np\n"
+    text += "    from dkt_ros.grasp.antipodal import Grasp\n"
+    text += "    return Plan((Grasp(np.eye(3), np.zeros(3), 0.09, 1.0, 1.0),))\n"
+    planner.write_text(text)
+    assert main(words) == 0
+    told = json.loads((tmp_path / "out" / "bench.json").read_text())["attempts"]
+    assert [one["why"] for one in told] == 3 * ["my idea"]
+    planner.write_text(text.replace("my idea", "new idea"))
+    assert main(words) == 2
+    assert "holds attempts with other code of planner" in capsys.readouterr().err
+    for name, said in (
+        ("nowhere:plan", "No module named 'nowhere'"),
+        ("benched_planner:plans", "has no attribute 'plans'"),
+        ("benched_planner", "has no attribute ''"),
+        ("benched_planner:number", "3 is not a callable object"),
+        ("benched_planner:idea.plan", "has no attribute 'idea.plan'"),
+        ("benched_planner:none", "none returned None"),
+        (":plan", "Empty module name"),
+    ):
+        assert main([*words, "--planner", name, "--output", str(tmp_path / "other")]) == 2
+        (line,) = capsys.readouterr().err.splitlines()
+        assert line.startswith(f"dkt grasp: --planner {name}")
+        assert f"{said}; expected antipodal, or module:function" in line
+    other = ["--planner", "benched_planner:wide", "--output", str(tmp_path / "wide")]
+    assert main([*words, *other]) == 2
+    assert "a grasp 0.09 m wide, expected at most the gripper's" in capsys.readouterr().err
 
 
 def test_processes_share_the_scenes_and_what_is_an_object_may_be_left_to_the_planner(
@@ -270,6 +326,44 @@ def test_attempts_are_not_mixed_with_those_of_weights_that_were_there_before(
     assert "holds attempts with other contents of checkpoint" in capsys.readouterr().err
 
 
+def test_attempts_are_not_mixed_with_those_of_other_code(
+    scenes: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    out, other = tmp_path / "out", tmp_path / "other.py"
+    other.write_text("speed = 1")
+    words = [*WORDS, "--data", str(scenes), "--output", str(out), "--methods", "truth"]
+    assert main(words) == 0
+    written = (out / "settings.json").read_text()
+    makers: list[tuple[str, Any]] = [
+        ("dkt_ros.processing.maker.code_state", lambda: "another"),
+        ("dkt_ros.versions.version_of", lambda name: "2" if name == "mujoco" else ""),
+    ]
+    makers += [
+        (f"dkt_ros.bench.{name}.__file__", str(other))
+        for name in ("attempts", "methods", "physics", "scenes")
+    ]
+    for name, value in makers:
+        with monkeypatch.context() as patch:
+            patch.setattr(name, value)
+            assert main(words) == 2, name
+        said = capsys.readouterr().err
+        assert "holds attempts with other code of dkt_ros or its libraries; take another" in said
+        assert "or delete attempts.jsonl and settings.json there: rendered scenes stay" in said
+    told = json.loads(written)
+    del told["code of dkt_ros or its libraries"]
+    (out / "settings.json").write_text(json.dumps(told))
+    assert main(words) == 2, "made before that was told"
+    assert "other code of dkt_ros" in capsys.readouterr().err
+    (out / "settings.json").unlink()
+    assert main(words) == 2
+    assert "settings.json is gone" in capsys.readouterr().err
+    (out / "settings.json").write_text(written)
+    assert main(words) == 0
+
+
 def test_an_attempt_stands_in_a_line_of_its_own_or_is_said_to_be_lost(
     tmp_path: Path,
 ) -> None:
@@ -321,7 +415,7 @@ def test_of_an_orbit_all_frames_are_seen_and_the_last_is_planned_in(tmp_path: Pa
     scene = read_scene(clips_of(data)[-1], tmp_path / "parts")
     last = view(0.6, 0.45)
     np.testing.assert_allclose(scene.camera_to_world[:3, 3], last.position, atol=1e-6)
-    told = depths(scene, ["raw", "network", "fused", "careful"], [Model()])
+    told = depths(scene, ["raw", "fill", "network", "fused", "careful"], [Model()])
     assert seen == [(3, ["fused", "online"])]
     for one in told.values():
         np.testing.assert_allclose(one.depth, depth_of([BOX], last, CAMERA), atol=6e-4)
@@ -334,6 +428,15 @@ def test_of_an_orbit_all_frames_are_seen_and_the_last_is_planned_in(tmp_path: Pa
     found = told["fused"]
     tried = try_grasp(scene, "fused", found)
     assert tried.record.result == "held"
+    asked: list[float] = []
+
+    def refuse(scene: Any, gripper: Any, config: GraspConfig) -> Plan:
+        asked.append(config.min_confidence)
+        return Plan(refused=Counter({"too flat": 1, "depth is not trusted": 5}))
+
+    record = try_grasp(scene, "careful", told["careful"], refuse).record
+    assert (asked, record.why) == ([0.5], "depth is not trusted")
+    assert record.reasons == {"too flat": 1, "depth is not trusted": 5}
 
 
 def solid(box: Box, below: float = 0.0) -> Body:
@@ -384,7 +487,19 @@ def test_a_grasp_is_judged_by_the_body_that_it_is_at(over: bool, first: int) -> 
     told.flat[at] -= 0.002
     told.flat[at[::4]] = np.nan
     told.flat[at[1::4]] += 0.022
-    record = try_grasp(scene, "own", Told(told), lambda *_: Plan((grasp,))).record
+    tried = try_grasp(scene, "own", Told(told), lambda *_: Plan((grasp,)))
+    record = tried.record
+    drawn = strip(scene, np.full_like(told, np.nan), tried, Gripper())
+    picture = cv2.imdecode(np.frombuffer(drawn, np.uint8), cv2.IMREAD_COLOR)
+    assert picture is not None
+    color, unknown, end = np.split(picture.astype(int), 3, axis=1)
+    rows, columns = np.nonzero(color[..., 2] > 100)  # the fingers, on black; they close along y
+    assert np.ptp(rows) > 10
+    assert np.ptp(columns) < 5
+    assert np.median(unknown) == pytest.approx(30, abs=2)
+    more_green = end[..., 1] - end[..., 2]
+    assert (more_green > 60).sum() > 20, "held, and in the picture"
+    assert more_green.min() > -60
     assert (record.shape, record.result, record.objects) == ("bar", "held", 2)
     assert record.lifted_m > 0.1
     assert (record.known, record.bad) == (0.75, 0.25)

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import re
+
 import pytest
 
 pytest.importorskip("mujoco", reason="physics needs MuJoCo (pip install 'dkt_ros[grasp]')")
 
 from dkt_ros.bench.attempts import Record
 from dkt_ros.bench.figures import format_table, mcnemar, summarise, wilson
+from dkt_ros.bench.page import describe, page
 
 
 def record(scene: int, method: str, result: str, error_m: float | None = 0.001) -> Record:
@@ -108,3 +111,32 @@ def test_kinds_of_object_and_errors_are_told_of_each_method() -> None:
         "| 0 to 2 mm | 2 | 1.00 (0.34 to 1.00) | 1/1 | 1/1 |",
         "| over 16 mm | 1 | 0.00 (0.00 to 0.79) | 0/1 | 0/0 |",
     ]
+
+
+def test_attempts_that_could_have_held_are_shown_first_and_the_worst_of_them() -> None:
+    records = [
+        Record(scene, "diffuse", method, result, error_m=error)
+        for scene, method, result, error in (
+            ("s1", "truth", "held", 0.0),
+            ("s1", "raw", "missed", 0.01),
+            ("s1", "fill", "missed", 0.02),
+            ("s1", "fused", "collision on approach", 0.01),
+            ("s2", "truth", "slipped", 0.0),
+            ("s2", "raw", "wrong object", 0.03),
+        )
+    ]
+    pictures = {(one.scene, one.material, one.method): b"" for one in records}
+    made = page("Title", summarise(records), records, pictures, "about")
+    told = [each.partition(";")[0] for each in re.findall("<figcaption>(.*?)</figcaption>", made)]
+    assert told == [
+        "s1 diffuse, fused: collision on approach",
+        "s1 diffuse, fill: missed",
+        "s1 diffuse, raw: missed",
+        "s2 diffuse, raw: wrong object",
+        "s2 diffuse, truth: slipped",
+        "s1 diffuse, truth: held",
+    ]
+    one = Record("s", "diffuse", "raw", "missed", "mug", error_m=0.01, bias_m=-0.004, known=0.5)
+    assert describe(one) == (
+        "s diffuse, raw: missed; mug; depth off by 10.0 mm (median, bias -4.0 mm) on 50% of it"
+    )

@@ -12,7 +12,7 @@ from fixtures.grasp_scenes import CAMERA, Ball, Box, Cylinder, View, depth_of, v
 
 from dkt_ros.errors import DktError
 from dkt_ros.geometry import backproject
-from dkt_ros.grasp.antipodal import GraspConfig, Gripper, Plan, plan_grasps
+from dkt_ros.grasp.antipodal import Grasp, GraspConfig, Gripper, Plan, plan_grasps
 from dkt_ros.grasp.heights import Plane, Scene, find_table, height_map
 
 BOX = Box(0.0, 0.0, (0.05, 0.14, 0.06), turn=0.4)
@@ -415,6 +415,27 @@ def test_a_table_that_is_no_plane_seen_from_above_is_refused(
 ) -> None:
     with pytest.raises(DktError, match="expected a normal of length 1 towards the camera"):
         Plane(np.array(normal), offset)
+
+
+@pytest.mark.parametrize(
+    ("rotation", "position", "width", "said"),
+    [
+        (np.eye(4), np.zeros(3), 0.05, r"has arrays \(4, 4\) and \(3,\), expected"),
+        (np.eye(3).tolist(), np.zeros(3), 0.05, "has arrays None and"),
+        (np.full((3, 3), np.nan), np.zeros(3), 0.05, "expected a rotation"),
+        (np.diag([1.0, 1.0, -1.0]), np.zeros(3), 0.05, "expected a rotation"),
+        (2 * np.eye(3), np.zeros(3), 0.05, "expected a rotation"),
+        (np.eye(3), np.array([0, np.nan, 0]), 0.05, "expected metres"),
+        (np.eye(3), np.zeros(3), 0.0, "width 0, expected metres, and a width above 0"),
+        (np.eye(3), np.zeros(3), np.inf, "width inf, expected"),
+    ],
+)
+def test_a_grasp_that_is_no_pose_is_refused(
+    rotation: np.ndarray, position: np.ndarray, width: float, said: str
+) -> None:
+    """A planner of one's own may return anything."""
+    with pytest.raises(DktError, match=said):
+        Grasp(rotation, position, width, 1.0, 1.0)
 
 
 def test_what_can_hold_nothing_is_refused() -> None:

@@ -5,11 +5,15 @@ from __future__ import annotations
 import contextlib
 import io
 import json
+import math
 import os
 import shutil
 import signal
+from dataclasses import replace
 from functools import partial
+from itertools import count
 from pathlib import Path
+from typing import Any
 
 import pytest
 from fixtures.recorded_frames import labelled_frames
@@ -18,6 +22,7 @@ from fixtures.told_network import DIE
 from dkt_ros.bags.reader import BagReader
 from dkt_ros.bags.recording import RecordingOptions, record
 from dkt_ros.cli import main
+from dkt_ros.errors import DktError
 from dkt_ros.files import only_process
 from dkt_ros.processing import many
 from dkt_ros.processing.find_sources import Recording, find_recordings
@@ -119,6 +124,40 @@ def test_what_is_not_there_is_told_once_before_anything_is_read(
     assert main(["process", str(bags), "--output", str(out), *flags]) == 2
     assert capsys.readouterr().err.count(told) == 1
     assert not out.exists()
+
+
+@pytest.mark.parametrize(
+    ("name", "wrong", "expected"),
+    [
+        ("depth_unit_m", (0.0, -1.0, math.inf), "metres above 0"),
+        ("rate_hz", (0.0, -1.0, math.inf), "frames a second above 0"),
+        ("sync_slop_s", (-0.001, math.inf), "seconds, 0 or more"),
+        ("max_gap_s", (0.0, -1.0), "seconds above 0"),
+    ],
+)
+def test_how_a_recording_cannot_be_read_is_told(
+    name: str, wrong: tuple[float, ...], expected: str
+) -> None:
+    for value in wrong:
+        with pytest.raises(DktError, match=f"{name} is {value:g}, expected {expected}"):
+            SourceOptions(**{name: value})  # type: ignore[arg-type]
+    SourceOptions(sync_slop_s=0.0, max_gap_s=math.inf)
+
+
+def test_a_process_loads_a_network_again_where_it_is_another(
+    told: ProcessOptions, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    load: Any = many._estimator
+    loads = count(1)
+    monkeypatch.setattr(many, "load_estimator", lambda *_: next(loads))
+    monkeypatch.setattr(many, "_estimators", {})
+    assert [load(replace(told, part_frames=n)) for n in (1, 2)] == [1, 1]
+    monkeypatch.setattr(many, "network_state", lambda options: "trained on")
+    assert [load(told) for _ in range(2)] == [2, 2]
+    monkeypatch.setattr(many, "refiner_state", lambda weights: "trained on")
+    assert [load(told) for _ in range(2)] == [3, 3]
+    assert load(replace(told, points=True)) == 4
+    assert load(told) == 5, "one at a time is in memory"
 
 
 def test_the_manifest_is_json_as_other_programs_read_it(bags: Path, tmp_path: Path) -> None:

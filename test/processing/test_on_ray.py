@@ -16,15 +16,16 @@ from fixtures.told_network import DIE
 
 from dkt_ros.bags.recording import RecordingOptions, record
 from dkt_ros.cli import main
-from dkt_ros.processing.find_sources import find_recordings
+from dkt_ros.processing.find_sources import Recording, find_recordings
 from dkt_ros.processing.many import process_many
 from dkt_ros.processing.options import ProcessOptions
 from dkt_ros.processing.outcome import Outcome
 
-pytest.importorskip("ray", reason="needs Ray: pip install 'dkt_ros[ray]'")
+ray = pytest.importorskip("ray", reason="needs Ray: pip install 'dkt_ros[ray]'")
 
 from ray.cluster_utils import Cluster
 
+from dkt_ros.processing import on_ray
 from dkt_ros.processing.on_ray import RayCluster
 
 pytestmark = pytest.mark.slow
@@ -128,3 +129,31 @@ def test_the_command(
     assert "--ray-gpus" in capsys.readouterr().err
     assert main([*command, "--ray", "127.0.0.1:9"]) == 2
     assert "--ray 127.0.0.1:9: " in capsys.readouterr().err
+    for gpus in ("-1", "1.5", "0.00001"):
+        assert main([*command, "--ray", cluster, "--ray-gpus", gpus]) == 2
+        assert f"--ray-gpus {float(gpus):g}: expected a share of a GPU" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(("cpus", "gpus"), [(1, 0.0), (2, 0.0), (1, 0.5)])
+def test_what_no_machine_has_is_told(
+    cluster: str, cpus: int, gpus: float, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Two machines with a CPU each are none with two."""
+    RayCluster(cluster, gpus)._connect(cpus)
+    ray.shutdown()
+    said = f"has {cpus} CPUs (--cpu-threads) and {gpus:g} GPUs (--ray-gpus)"
+    assert (said in caplog.text) is ((cpus, gpus) != (1, 0.0))
+
+
+@pytest.mark.parametrize("on_gpu", [False, True])
+def test_who_asks_for_no_gpu_sees_none(
+    on_gpu: bool, tmp_path: Path, told: ProcessOptions, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: list[str] = []
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "3")
+    monkeypatch.setattr(
+        on_ray, "one_result", lambda *_words: seen.append(os.environ["CUDA_VISIBLE_DEVICES"])
+    )
+    nobody: Any = None
+    on_ray._process(Recording(tmp_path, "a"), told, tmp_path, Path.cwd(), nobody, on_gpu)
+    assert seen == ["3" if on_gpu else ""]

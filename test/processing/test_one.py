@@ -12,6 +12,7 @@ import shutil
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import cv2
@@ -29,11 +30,12 @@ from dkt_ros.estimator import EstimatorConfig, load_estimator
 from dkt_ros.evaluation.regions import OBJECTS
 from dkt_ros.files import StorageError, only_process
 from dkt_ros.formats.exr import read_exr_plane
+from dkt_ros.frames import FlushReason
 from dkt_ros.fusion.config import FusionConfig
 from dkt_ros.fusion.fused import Source
 from dkt_ros.fusion.network import INFO_FILE
 from dkt_ros.fusion.weights import default_weights
-from dkt_ros.geometry import to_millimetres
+from dkt_ros.geometry import backproject, to_millimetres
 from dkt_ros.model.checkpoint import default_checkpoint
 from dkt_ros.predict.options import PredictorOptions
 from dkt_ros.processing.api import process
@@ -45,6 +47,7 @@ from dkt_ros.processing.one import discard, process_one
 from dkt_ros.processing.options import ProcessOptions
 from dkt_ros.processing.outcome import Outcome, ProcessingError
 from dkt_ros.processing.previews import read_preview
+from dkt_ros.processing.run_state import RunState
 from dkt_ros.processing.source import SourceOptions
 
 COUNT = 7
@@ -500,6 +503,22 @@ def test_what_is_there_is_kept_and_other_options_are_refused(
         processed(bag, told, tmp_path)
 
 
+def test_whatever_an_output_depends_on_makes_other_options(told: ProcessOptions) -> None:
+    same = replace(told, part_frames=1, predictor=replace(told.predictor, cpu_threads=3))
+    others = [
+        *(replace(told, max_frames=3), replace(told, bag=False), replace(told, files=("png",))),
+        *(replace(told, color="jpeg"), replace(told, estimator=EstimatorConfig(max_depth=3.0))),
+        replace(told, source=SourceOptions(max_gap_s=1.0)),
+    ]
+    assert same.fingerprint == told.fingerprint
+    assert len({told.fingerprint, *(one.fingerprint for one in others)}) == 1 + len(others)
+    for name in ("part_frames", "max_frames"):
+        with pytest.raises(DktError, match="part_frames and max_frames: expected at least 1"):
+            replace(told, **{name: 0})  # type: ignore[arg-type]
+    with pytest.raises(DktError, match="color is 'png', expected one of raw, jpeg"):
+        replace(told, color="png")
+
+
 @pytest.mark.parametrize("below", ["..", "../..", "."])
 def test_what_an_output_lies_beside_or_above_is_looked_at_for_changes(
     bag: Path, told: ProcessOptions, tmp_path: Path, below: str
@@ -598,11 +617,17 @@ def test_files(bag: Path, told: ProcessOptions, tmp_path: Path) -> None:
     processed(bag, replace(told, bag=False, files=FILE_FORMATS, estimator=near), tmp_path)
     folder, name = tmp_path / "scene", f"000002_{START_NS + 200_000_000}"
     assert not (folder / "bag").exists()
+    estimator = load_estimator(told.predictor, near)
+    *_, estimate = (estimator.push(one.frame) for one in labelled_frames(3))
+    assert estimate is not None
+    camera = labelled_frames(1)[0].frame.intrinsics
     with np.load(folder / "npz" / f"{name}.npz") as content:
-        depth, intrinsics, stamp = content["depth"], content["K"], int(content["stamp_ns"])
-        assert content["confidence"].shape == content["source"].shape == (HEIGHT, WIDTH)
+        depth, stamp = content["depth"], int(content["stamp_ns"])
+        for key in ("depth", "confidence", "source"):
+            np.testing.assert_array_equal(content[key], getattr(estimate, key))
+        np.testing.assert_array_equal(content["K"], camera.matrix)
         assert set(content.files) == {"depth", "confidence", "source", "K", "stamp_ns"}
-    assert (depth.dtype, stamp, intrinsics[0, 0]) == (np.float32, START_NS + 200_000_000, WIDTH)
+    assert (depth.dtype, stamp) == (np.float32, START_NS + 200_000_000)
     png = cv2.imread(str(folder / "png" / f"{name}.png"), cv2.IMREAD_UNCHANGED)
     assert png is not None
     assert np.array_equal(png, to_millimetres(depth))
@@ -612,14 +637,17 @@ def test_files(bag: Path, told: ProcessOptions, tmp_path: Path) -> None:
         assert np.array_equal(content["depth"], np.nan_to_num(depth))
         assert np.array_equal(content["segmap"], known(labelled_frames(3)[2].mask))
         assert np.array_equal(content["rgb"], labelled_frames(3)[2].frame.rgb)
+        np.testing.assert_array_equal(content["K"], camera.matrix)
     head, _, body = (folder / "ply" / f"{name}.ply").read_bytes().partition(b"end_header\n")
     is_known = np.isfinite(depth)
     assert 0.5 < is_known.mean() < 0.9
     assert f"element vertex {is_known.sum()}\n".encode() in head
     kinds = [("x", "<f4"), ("y", "<f4"), ("z", "<f4"), ("r", "u1"), ("g", "u1"), ("b", "u1")]
     points = np.frombuffer(body, kinds)
-    assert np.array_equal(points["z"], depth[is_known])
-    assert set(points["r"]) == {200}
+    for axis, place in zip("xyz", backproject(depth, camera)[is_known].T, strict=True):
+        np.testing.assert_array_equal(points[axis], place)
+    for color, values in zip("rgb", labelled_frames(3)[2].frame.rgb[is_known].T, strict=True):
+        np.testing.assert_array_equal(points[color], values)
 
 
 def test_a_full_disk_for_temporary_files_is_told(
@@ -695,6 +723,28 @@ def test_frames_without_depth_are_told(
     )
     assert len(lines(tmp_path / "out" / "blind")) == 3
     assert len(depths(tmp_path / "out" / "blind")) == 3
+
+
+def test_what_became_of_frames_is_told_in_the_first_words_of_each_cause() -> None:
+    """Of all runs together: what one counted, a later one reads from the disk."""
+    source: Any = SimpleNamespace(lost=["1 x odd"], remarks=[])
+    state = RunState(frames=4, first_ns=0, last_ns=10**9)
+    figures = {"state": "OK", "coverage": 0.5, "reason": "", "suspicions": []}
+    for text in ("first", "second"):
+        state.refuse("unusable frame", DktError(text))
+        state.answer(figures, FlushReason.RANGE)
+        state = RunState(**json.loads(json.dumps(vars(state))))
+    assert state.restarts == {"raw depth in another range than before": 2}
+    assert state.lost(source) == ["1 x odd", "2 x unusable frame: first"]
+    assert (state.outcome(state.lost(source)), state.outcome([])) == (
+        Outcome.INCOMPLETE,
+        Outcome.DONE,
+    )
+    for reason in ("dark", "blind", "blind"):
+        state.answer({**figures, "state": "HELD", "coverage": 0.0, "reason": reason}, None)
+    assert state.lost(source)[-1] == (
+        "3 of 5 frames have no depth at any pixel (60% of all are HELD), mostly because: blind"
+    )
 
 
 def test_what_looks_wrong_in_frames_is_noted_once_each(
