@@ -21,7 +21,6 @@ from dkt_ros.train.data.preparation import FrameView
 from dkt_ros.train.preview import PreviewClip, check_validation, load_clips, preview, sampled
 
 HEIGHT, WIDTH = 16, 32
-PICTURES = ("rgb", "depth", "mask", "normal", "raw_depth")
 
 
 def halves(name: str = "halves", frames: int = 5) -> PreviewClip:
@@ -148,7 +147,9 @@ def test_a_network_that_is_shown_raw_depth_gets_it_in_previews(condition: str) -
     mine = sampled(network, seed=3)(rgb, 1 / depth)
     options = PredictOptions(seed=3, window=2)
     metric = predict_disparity(FastNetwork(network), rgb, options, raw_depth=list(depth))
-    np.testing.assert_allclose(range_of(1 / depth).disparity(mine), metric, atol=1e-3)
+    limits = range_of(1 / depth)
+    assert limits is not None
+    np.testing.assert_allclose(limits.disparity(mine), metric, atol=1e-3)
     assert np.abs(sampled(network, seed=3)(rgb, None) - mine).max() > 1e-3
 
 
@@ -223,11 +224,10 @@ def test_clips_without_two_depths_or_of_two_sizes_are_passed_over(tmp_path: Path
     frames = [trees.sequence_frame(index) for index in range(5)]
     flat = [replace(one, depth=np.full_like(one.depth, 0.7)) for one in frames]
     write_sequence(tmp_path / "val/flat/000001_x.000000.tar", "000001", flat)
-    larger = [
-        replace(one, **{name: np.repeat(getattr(one, name), 2, 0) for name in PICTURES})
-        for one in frames[:2]
-    ]
-    write_sequence(tmp_path / "val/sizes/000002_x.000000.tar", "000002", larger + frames[2:])
+    smaller = replace(frames[0], rgb=frames[0].rgb[::2], depth=frames[0].depth[::2], mask=None)
+    smaller = replace(smaller, normal=None, raw_depth=None)
+    sizes = [smaller, *frames[1:]]
+    write_sequence(tmp_path / "val/sizes/000002_x.000000.tar", "000002", sizes)
     clips = load_clips(config(tmp_path), 3, 5)
     assert len(clips) == 2
     assert [len(clip.rgb) for clip in clips] == [1, 1]
