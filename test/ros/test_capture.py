@@ -200,7 +200,9 @@ def test_a_region_is_cut_out_with_its_calibration(rig: RedRig) -> None:
     assert (camera.width, camera.height) == (30, 16)
     cloud = np.frombuffer(answer.points.data, np.float32).reshape(16, 30, 8)
     x = (np.arange(30) - camera.cx) / camera.fx * cloud[..., 2]
+    y = (np.arange(16)[:, None] - camera.cy) / camera.fy * cloud[..., 2]
     np.testing.assert_allclose(cloud[..., 0], x, atol=1e-5)
+    np.testing.assert_allclose(cloud[..., 1], y, atol=1e-5)
 
 
 def test_a_region_may_reach_the_picture_s_borders() -> None:
@@ -220,12 +222,15 @@ def marking(rows: int, columns: int) -> Image:
 def test_a_mask_and_little_confidence_leave_nan(rig: RedRig) -> None:
     mask = np.zeros((HEIGHT, WIDTH), np.uint8)
     mask[:20, :40] = 255
-    answer = capture(rig, frames=2, mask=marking(20, 40), min_confidence=0.5)
+    sure = float(np.float32(240) / 255)
+    answer = capture(rig, frames=2, mask=marking(20, 40), min_confidence=sure)
     assert answer.status == Response.OK, answer.message
     known = np.isfinite(pixels(answer.depth, HEIGHT, WIDTH))
     expected = mask > 0
     expected[:10, :10] = False
     np.testing.assert_array_equal(known, expected)
+    confidence = pixels(answer.confidence, HEIGHT, WIDTH)
+    np.testing.assert_array_equal(confidence, np.where(expected, np.float32(sure), 0))
 
 
 @pytest.mark.parametrize(
@@ -353,6 +358,7 @@ def test_an_inactive_node_says_so_also_amid_a_request(rig: RedRig) -> None:
     rig.planner.wait_until(waiting.done, "answer")
     assert waiting.result().status == Response.NOT_ACTIVE
     assert "deactivated" in waiting.result().message
+    assert (waiting.result().frames, waiting.result().depth.height) == (0, 0)
     answer = capture(rig)
     assert answer.status == Response.NOT_ACTIVE
     assert "/dkt_node is inactive, expected active" in answer.message
@@ -460,13 +466,14 @@ def test_the_trust_in_what_was_dropped_is_not_told() -> None:
 
 
 def test_the_least_trusted_of_what_is_fused_is_told() -> None:
-    held, right = AlignmentState.HELD, AlignmentState.OK
-    for states in ((held, right), (right, held), (right, held, right)):
+    held, right, none = AlignmentState.HELD, AlignmentState.OK, AlignmentState.UNALIGNED
+    for states in ((held, right), (right, held), (right, held, right), (none, held, none, right)):
         found = Capture(5, 0.0, RegionOfInterest(), None)
         for state in states:
             found.add(frame(TABLE, state=state))
         assert found.worst is not None
         assert found.worst.alignment.state is held
+        assert len(found.depths) == len(states) - found.useless
 
 
 @pytest.mark.parametrize("cause", sorted(REMEDIES))
