@@ -518,7 +518,7 @@ def test_every_latched_message_reaches_a_late_subscriber(
         reliability=ReliabilityPolicy.RELIABLE,
         durability=DurabilityPolicy.TRANSIENT_LOCAL,
     )
-    process = replay(bag, "--loop", "--rate", "0.001")
+    process = replay(bag, "--loop", "--rate", "1e-12")
     assert listener.spin_until(lambda: listener.node.count_publishers("/tf_like") == 1)
     time.sleep(1.0)  # all of them are published
     listener.listen("/tf_like", String, qos)
