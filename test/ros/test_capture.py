@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterator
 from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any
+from unittest.mock import Mock
 
 import numpy as np
 import numpy.typing as npt
@@ -29,7 +31,7 @@ from dkt_ros.alignment.aligner import AlignmentState
 from dkt_ros.fusion.suspicion import REMEDIES, Suspicion
 from dkt_ros.geometry import Intrinsics
 from dkt_ros.messages.fields import camera_info_to_intrinsics
-from dkt_ros.ros.capture import Capture
+from dkt_ros.ros.capture import Capture, Captures, RefusedError
 from dkt_ros.ros.convert.images import mask_to_image
 from dkt_ros.ros.convert.messages import make_header
 from dkt_ros.ros.diagnostics import OK, RESTING
@@ -408,6 +410,41 @@ def frame(depth: npt.NDArray[np.float32], **changes: Any) -> Any:
         suspicions=fields["suspicions"],
     )
     return SimpleNamespace(observation=SimpleNamespace(epoch=0), estimate=estimate)
+
+
+def test_frames_are_for_those_who_asked_before_they_came_and_wait_still() -> None:
+    asked = {name: Capture(1, 0.0, RegionOfInterest(), None, opened_s=10.0) for name in "ab"}
+    later = Capture(1, 0.0, RegionOfInterest(), None, opened_s=12.0)
+    broken, end = asked["b"], RuntimeError("odd")
+    broken.add = Mock(side_effect=end)  # type: ignore[method-assign]
+    captures, reported = Captures.__new__(Captures), Mock()
+    captures._lock, captures._open = threading.Lock(), [broken, asked["a"], later]
+    captures._node = SimpleNamespace(report=reported)  # type: ignore[assignment]
+    assert [captures.wants(arrived_s) for arrived_s in (9.0, 10.0, 12.0)] == [False, True, True]
+    for arrived_s in (9.0, 11.0, 11.5):
+        result = frame(TABLE)
+        result.observation.arrived_s = arrived_s
+        captures.offer(result)
+    assert [len(one.depths) for one in (asked["a"], later)] == [1, 0]
+    assert [one.done.is_set() for one in (asked["a"], broken, later)] == [True, True, False]
+    broken.add.assert_called_once()
+    reported.assert_called_once()
+    captures.end("it ends")
+    refused = [one.refused for one in (broken, later)]
+    assert [one and one.status for one in refused] == [Response.FAILED, Response.NOT_ACTIVE]
+    assert "the capture failed: RuntimeError: odd" in str(refused[0])
+    assert later.done.is_set()
+
+
+def test_where_no_confidence_is_known_none_may_be_asked_for() -> None:
+    result = frame(TABLE)
+    result.estimate.confidence = None
+    with pytest.raises(RefusedError, match="no confidence is known") as refused:
+        Capture(1, 0.5, RegionOfInterest(), None).add(result)
+    assert refused.value.status == Response.BAD_REQUEST
+    found = Capture(1, 0.0, RegionOfInterest(), None)
+    found.add(result)
+    assert np.isnan(found.confidences[0]).all()
 
 
 def test_all_who_wait_share_the_pictures_and_parts_hold_no_whole_one() -> None:
