@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Iterator
 from dataclasses import replace
 from types import SimpleNamespace
@@ -434,6 +435,33 @@ def test_frames_are_for_those_who_asked_before_they_came_and_wait_still() -> Non
     assert [one and one.status for one in refused] == [Response.FAILED, Response.NOT_ACTIVE]
     assert "the capture failed: RuntimeError: odd" in str(refused[0])
     assert later.done.is_set()
+
+
+@pytest.mark.parametrize(("timeout", "waited_s"), [(0.0, 10.0), (0.5, 0.5), (600.0, 600.0)])
+def test_a_request_waits_for_as_long_as_it_says(
+    timeout: float, waited_s: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def beside(work: Any) -> None:
+        work()
+
+    start, passed_s = time.monotonic(), 0.0
+    monkeypatch.setattr("time.monotonic", lambda: start + passed_s)
+    captures = Captures.__new__(Captures)
+    captures._lock, captures._open, captures.fresh = threading.Lock(), [], 0
+    captures._problem = lambda: None
+    captures._node = Mock(beside=beside, count_clients=lambda name: 1)
+    waiting = captures._answer(CaptureDepth.Request(timeout=timeout), Response(), NAME)
+    waiting.send(None)
+    passed_s = 0.9 * waited_s
+    waiting.send(None)
+    assert captures.is_wanted
+    passed_s = 1.1 * waited_s
+    with pytest.raises(StopIteration) as ended:
+        waiting.send(None)
+    answer = ended.value.value
+    assert answer.status == Response.TIMEOUT
+    assert answer.message.startswith(f"0 of 5 depth images within {waited_s:g} s")
+    assert not captures.is_wanted
 
 
 def test_where_no_confidence_is_known_none_may_be_asked_for() -> None:
