@@ -340,6 +340,10 @@ def test_the_action_tells_how_far_it_is_and_can_be_cancelled(rig: RedRig) -> Non
         assert result.result().status == 5, "cancelled"
         assert result.result().result.status == CaptureDepthAction.Result.CANCELLED
         assert "cancelled with 0 of 3 depth images" in result.result().result.message
+        result = send(frames=65).get_result_async()
+        rig.planner.wait_until(result.done, "result of what cannot be meant")
+        assert result.result().status == 6, "aborted"
+        assert result.result().result.status == CaptureDepthAction.Result.BAD_REQUEST
     finally:
         client.destroy()
 
