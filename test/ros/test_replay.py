@@ -553,6 +553,7 @@ def test_compressed_topics_are_found_and_topics_for_nobody_do_not_hold_up(
             "clock_hz is nan, expected a finite",
         ),
         (["BAG", "--topics", "/nope"], "no topic /nope; the bag holds"),
+        (["BAG", "--clock", "--remap", f"{INFO}:=/clock"], f"the bag's {INFO} is played as /clock"),
         (["BAG", "--wait-for-subscribers", "1", "--wait-timeout", "0.2"], "fewer than 1"),
         (["BAG", "--ros-args", "-p", "loop:=5"], "parameter loop is 5, expected a bool"),
         (["BAG", "--ros-args", "--log-level", "verbose"], "valid severity level"),

@@ -228,8 +228,13 @@ class BagPlayer:
             )
 
     def _open_clock(self) -> Publisher:
-        if "/clock" in self._channels:
-            raise DktError("the bag holds /clock itself: play it without --clock, or choose topics")
+        clock = self._node.resolve_topic_name("/clock")
+        for name, channel in self._channels.items():
+            if channel.publisher.topic_name == clock:
+                raise DktError(
+                    f"the bag's {name} is played as {clock}: play it without --clock, or choose "
+                    "other topics"
+                )
         return self._node.create_publisher(Clock, "/clock", QoSProfile(depth=10))
 
     def _topics_below(self, count: int) -> list[str]:
