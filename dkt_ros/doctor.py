@@ -148,12 +148,13 @@ def _run(args: argparse.Namespace) -> int:
     errors = [finding.name for finding in findings if finding.level == "error"]
     if args.json:
         print(json.dumps([asdict(finding) for finding in findings], indent=2))
-    elif args.dds:
-        print("\nImages get lost." if errors else "\nImages arrive.")
+    elif errors == ["link"]:
+        print("\nImages get lost.")
     elif errors:
-        print(f"\nThe node cannot run. Wrong or missing: {', '.join(errors)}.")
+        what = "No image was sent" if args.dds else "The node cannot run"
+        print(f"\n{what}. Wrong or missing: {', '.join(errors)}.")
     else:
-        print("\nThe node can run.")
+        print("\nImages arrive." if args.dds else "\nThe node can run.")
     return 1 if errors else 0
 
 

@@ -103,7 +103,10 @@ def test_text_names_what_keeps_the_node_from_running(
     ("level", "status", "last", "with_dds"),
     [
         ("lack", 0, "The node can run.", "Images arrive."),
-        ("error", 1, "The node cannot run. Wrong or missing: odd.", "Images get lost."),
+        (
+            *("error", 1, "The node cannot run. Wrong or missing: odd."),
+            "No image was sent. Wrong or missing: odd.",
+        ),
     ],
 )
 def test_the_last_line_and_the_status_say_what_it_comes_to(
@@ -123,6 +126,10 @@ def test_the_last_line_and_the_status_say_what_it_comes_to(
         assert lines == [f"{level:<7}odd         it is odd", f"{'':19}-> make it even", "", said]
         assert main(["doctor", "--json", *words]) == status
         assert json.loads(capsys.readouterr().out) == [vars(found)]
+    link = doctor.Finding("link", level, "")
+    monkeypatch.setattr(doctor, "examine_dds", lambda **load: [link])
+    assert main(["doctor", "--dds"]) == status
+    assert capsys.readouterr().out.endswith("lost.\n" if status else "Images arrive.\n")
 
 
 WITHOUT_TORCH = """
