@@ -417,14 +417,25 @@ def frame(depth: npt.NDArray[np.float32], **changes: Any) -> Any:
     return SimpleNamespace(observation=SimpleNamespace(epoch=0), estimate=estimate)
 
 
+def bare_captures(*wanted: Capture) -> Captures:
+    """Without ROS; what is done beside the executor is done at once."""
+
+    async def beside(work: Any) -> None:
+        work()
+
+    captures = Captures.__new__(Captures)
+    captures._lock, captures._open, captures.fresh = threading.Lock(), [*wanted], 0
+    captures._problem = lambda: None
+    captures._node = Mock(beside=beside, count_clients=lambda name: 1)
+    return captures
+
+
 def test_frames_are_for_those_who_asked_before_they_came_and_wait_still() -> None:
     asked = {name: Capture(1, 0.0, RegionOfInterest(), None, opened_s=10.0) for name in "ab"}
     later = Capture(1, 0.0, RegionOfInterest(), None, opened_s=12.0)
     broken, end = asked["b"], RuntimeError("odd")
     broken.add = Mock(side_effect=end)  # type: ignore[method-assign]
-    captures, reported = Captures.__new__(Captures), Mock()
-    captures._lock, captures._open = threading.Lock(), [broken, asked["a"], later]
-    captures._node = SimpleNamespace(report=reported)  # type: ignore[assignment]
+    captures = bare_captures(broken, asked["a"], later)
     assert [captures.wants(arrived_s) for arrived_s in (9.0, 10.0, 12.0)] == [False, True, True]
     for arrived_s in (9.0, 11.0, 11.5):
         result = frame(TABLE)
@@ -433,7 +444,7 @@ def test_frames_are_for_those_who_asked_before_they_came_and_wait_still() -> Non
     assert [len(one.depths) for one in (asked["a"], later)] == [1, 0]
     assert [one.done.is_set() for one in (asked["a"], broken, later)] == [True, True, False]
     broken.add.assert_called_once()
-    reported.assert_called_once()
+    captures._node.report.assert_called_once()  # type: ignore[attr-defined]
     captures.end("it ends")
     refused = [one.refused for one in (broken, later)]
     assert [one and one.status for one in refused] == [Response.FAILED, Response.NOT_ACTIVE]
@@ -445,15 +456,9 @@ def test_frames_are_for_those_who_asked_before_they_came_and_wait_still() -> Non
 def test_a_request_waits_for_as_long_as_it_says(
     timeout: float, waited_s: float, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    async def beside(work: Any) -> None:
-        work()
-
     start, passed_s = time.monotonic(), 0.0
     monkeypatch.setattr("time.monotonic", lambda: start + passed_s)
-    captures = Captures.__new__(Captures)
-    captures._lock, captures._open, captures.fresh = threading.Lock(), [], 0
-    captures._problem = lambda: None
-    captures._node = Mock(beside=beside, count_clients=lambda name: 1)
+    captures = bare_captures()
     waiting = captures._answer(CaptureDepth.Request(timeout=timeout), Response(), NAME)
     waiting.send(None)
     passed_s = 0.9 * waited_s
@@ -466,6 +471,36 @@ def test_a_request_waits_for_as_long_as_it_says(
     assert answer.status == Response.TIMEOUT
     assert answer.message.startswith(f"0 of 5 depth images within {waited_s:g} s")
     assert not captures.is_wanted
+
+
+def test_what_fails_as_an_answer_is_made_is_the_answer() -> None:
+    captures = bare_captures()
+    captures._fill = Mock(side_effect=RuntimeError("odd"))  # type: ignore[method-assign]
+    waiting = captures._answer(CaptureDepth.Request(timeout=60.0), Response(), NAME)
+    waiting.send(None)
+    captures._open[0].done.set()
+    with pytest.raises(StopIteration) as ended:
+        waiting.send(None)
+    answer = ended.value.value
+    assert (answer.status, answer.frames) == (Response.FAILED, 0)
+    assert answer.message.startswith("the capture failed: RuntimeError: odd")
+    assert not captures.is_wanted
+
+
+def test_what_was_left_out_is_said_where_too_little_came() -> None:
+    found = Capture(4, 0.0, RegionOfInterest(), None)
+    for depth in (TABLE, TABLE, TABLE * np.float32(2)):
+        found.add(frame(depth))
+    found.add(frame(TABLE, state=AlignmentState.UNALIGNED))
+    found.worst, captures, answer = None, bare_captures(), Response()
+    captures._fill_images = Mock()  # type: ignore[method-assign]
+    captures._fill(found, CaptureDepth.Request(with_points=False), 5.0, answer)
+    assert (answer.status, answer.frames) == (Response.TIMEOUT, 1)
+    assert answer.message == (
+        "1 of 4 depth images within 5 s, 1 without a scale (why), 2 of another view: expected "
+        "camera and scene to stand still"
+    )
+    captures._fill_images.assert_called_once_with(found, answer)
 
 
 def test_where_no_confidence_is_known_none_may_be_asked_for() -> None:
