@@ -29,6 +29,7 @@ from rclpy.action import ActionClient
 from sensor_msgs.msg import Image, RegionOfInterest
 
 from dkt_ros.alignment.aligner import AlignmentState
+from dkt_ros.errors import DktError
 from dkt_ros.fusion.suspicion import REMEDIES, Suspicion
 from dkt_ros.geometry import Intrinsics
 from dkt_ros.messages.fields import camera_info_to_intrinsics
@@ -501,6 +502,10 @@ def test_what_was_left_out_is_said_where_too_little_came() -> None:
         "camera and scene to stand still"
     )
     captures._fill_images.assert_called_once_with(found, answer)
+    captures._cloud = Mock(side_effect=DktError("no way"))  # type: ignore[method-assign]
+    captures._fill(found, CaptureDepth.Request(with_points=True), 5.0, answer)
+    assert answer.status == Response.TIMEOUT
+    assert answer.message.endswith(" to stand still; no way")
 
 
 def test_where_no_confidence_is_known_none_may_be_asked_for() -> None:
