@@ -280,6 +280,43 @@ def test_a_middleware_that_ends_every_process_is_named(checkpoint: Path) -> None
     assert findings["checkpoint"]["level"] == "ok", "the rest is looked at all the same"
 
 
+@pytest.mark.parametrize(
+    ("status", "stderr", "said"),
+    [
+        (0, "", ""),
+        (1, "ModuleNotFoundError: rclpy", ""),  # told of ROS itself
+        (255, "[1.2] [rcl]: no librmw_odd.so, exiting with 1", "no librmw_odd.so"),
+        (-11, "", "it ends with status -11"),
+    ],
+)
+def test_why_a_middleware_does_not_load_is_told(
+    status: int, stderr: str, said: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ended = SimpleNamespace(returncode=status, stderr=stderr)
+    monkeypatch.setattr(subprocess, "run", Mock(return_value=ended))
+    found = probe._refused.__wrapped__("rmw_odd_cpp")
+    told = f"RMW_IMPLEMENTATION is rmw_odd_cpp, and ROS cannot load that: {said}"
+    assert found == (told if said else "")
+
+
+def test_a_profile_is_found_by_either_name_where_fast_dds_is_in_use(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(probe, "deadly_middleware", lambda: "")
+    for middleware, none in (("rmw_fastrtps_cpp", ""), ("rmw_cyclonedds_cpp", None)):
+        monkeypatch.setattr(probe, "middleware", lambda one=middleware: one)
+        for name in PROFILE_VARIABLES:
+            monkeypatch.delenv(name, raising=False)
+        assert probe.fast_dds_profile() == none
+        for name in PROFILE_VARIABLES:
+            monkeypatch.setenv(name, "/mine.xml")
+            assert probe.fast_dds_profile() == (none if none is None else "/mine.xml")
+            monkeypatch.delenv(name)
+    for distribution, name in (("jazzy", "FASTRTPS"), ("kilted", "FASTDDS")):
+        monkeypatch.setenv("ROS_DISTRO", distribution)
+        assert probe.profile_variable() == f"{name}_DEFAULT_PROFILES_FILE"
+
+
 def test_messages_that_were_not_generated_are_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(probe, "rclpy_version", lambda: "any")
     monkeypatch.setattr(probe, "middleware", lambda: "any")

@@ -156,6 +156,7 @@ def test_a_file_that_is_no_preset_is_named(cameras: Path, tmp_path: Path, conten
         ("{warm_up_size: 720p}", "warm_up_size is '720p', expected HEIGHTxWIDTH"),
         ("{warm_up_size: 720}", "warm_up_size is 720, expected a str"),
         ("{depth_unit: 0.1}", "parameter depth_unit is not known"),
+        ("{max_depth_m: true}", "max_depth_m is True, expected a float"),
         ("{depth_unit_m: 5}", "depth_unit_m is 5.0, expected 1e-05 to 0.1 m"),
         ("[1]", "expected names and values"),
     ],
