@@ -11,7 +11,10 @@ import pytest
 from fixtures.recorded_frames import labelled_frames, recorded
 
 from dkt_ros.arguments import parse_size
+from dkt_ros.bags.encode import MessageEncoder
 from dkt_ros.bags.recording import RecordingOptions, record
+from dkt_ros.bags.topics import CameraTopics
+from dkt_ros.bags.writer import BagWriter
 from dkt_ros.errors import DktError
 from dkt_ros.ros.params.parameters import NodeParameters
 from dkt_ros.ros.params.presets import (
@@ -204,8 +207,22 @@ def test_the_demonstrations_bag_names_its_camera(cameras: Path, repo_root: Path)
     with pytest.raises(DktError, match="has no /left/color/image, "):
         preset_of_bag(cameras, arguments | {"camera": "none"}, bag, "left")
     color = {"color_topic": "/camera/camera/color/image_raw"}
+    sized = preset_of_bag(cameras, arguments | {"warm_up_size": "96x128"}, bag)
+    assert sized.parameters == {**preset.parameters, "warm_up_size": "96x128"}
     named = preset_of_bag(cameras, arguments | color, bag)
     assert named == preset, "only its compressed form was recorded"
+
+
+def test_a_bag_without_depth_is_refused(cameras: Path, tmp_path: Path) -> None:
+    (labelled,) = labelled_frames(1)
+    frame, stamp_ns = labelled.frame, labelled.frame.stamp_ns
+    with BagWriter(tmp_path / "bag") as writer:
+        encoder = MessageEncoder(writer.typestore, frame.frame_id, color="raw")
+        info = encoder.camera_info(frame.intrinsics, stamp_ns)
+        writer.write(CameraTopics.camera_info, info, stamp_ns)
+        writer.write(CameraTopics.color, encoder.color_image(frame.rgb, stamp_ns), stamp_ns)
+    with pytest.raises(DktError, match=r"has no depth image among .*color.*; record one"):
+        preset_of_bag(cameras, dict.fromkeys(PRESET_ARGUMENTS, ""), tmp_path / "bag")
 
 
 def test_a_bag_whose_first_picture_is_damaged_is_played(cameras: Path, tmp_path: Path) -> None:
