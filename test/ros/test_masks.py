@@ -85,6 +85,18 @@ def test_masks_that_meet_nothing_are_told_after_a_while() -> None:
     assert told == [], "of depth that is rare each has met"
 
 
+def test_a_mask_that_meets_waiting_depth_ends_the_wait_of_those_before_it() -> None:
+    told: list[bool] = []
+    masks: Masks[int] = Masks(lambda item, mask: None, told.append)
+    for stamp in (3, 4, 20, 30):
+        masks.add(stamp, 0)
+    for stamp in (1, 2, 5, 6, 7, 8, 9):  # one less than are told
+        masks.add_mask(stamp, MASK)
+    masks.add_mask(20, MASK)
+    masks.add_mask(10, MASK)
+    assert told == []
+
+
 def test_masks_that_come_at_once_after_a_pause_are_not_said_to_be_wrong() -> None:
     """The segmenter stood still, and depth of every 15th picture went on."""
     told: list[bool] = []
