@@ -61,7 +61,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     with _noted_interrupts() as noted:
         try:
             words = sys.argv[1:] if argv is None else argv
-            return _run(build_parser().parse_args([at_home(word) for word in words]))
+            status = _run(build_parser().parse_args([at_home(word) for word in words]))
+            _let_go_of_output()
+            return status
         except KeyboardInterrupt:
             return 128 + signal.SIGINT
         except Exception:
@@ -123,15 +125,21 @@ def _noted_interrupts() -> Iterator[list[int]]:
             signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
+def _let_go_of_output() -> None:
+    """Of what cannot be written Python would complain once more at its exit."""
+    try:
+        sys.stdout.flush()
+    except OSError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
 def _run(args: argparse.Namespace) -> int:
     try:
         status = int(args.run(args))
         sys.stdout.flush()
         return status
     except BrokenPipeError:
-        # The reader (`| head`) has seen enough. Python would complain once more at its exit.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 128 + signal.SIGPIPE
+        return 128 + signal.SIGPIPE  # the reader (`| head`) has seen enough
     except DktError as error:
         print(f"dkt {args.command}: {error}", file=sys.stderr)
         return 2

@@ -30,9 +30,6 @@ Level = Literal["ok", "note", "lack", "error"]
 """ok: there. note: there, with a catch. lack: something optional is missing. error: the node cannot
 run."""
 
-_BROKEN = (ImportError, OSError, RuntimeError, AttributeError, ValueError)
-"""What incomplete installations raise when they are loaded."""
-
 _OLDEST_PYTHON = (3, 10)
 _SMALL_RECEIVE_BUFFER = 2 * 1024**2
 """Bytes; a colour image of 832x480 is 1.2 MB and arrives as one burst of UDP datagrams."""
@@ -151,12 +148,13 @@ def _run(args: argparse.Namespace) -> int:
     errors = [finding.name for finding in findings if finding.level == "error"]
     if args.json:
         print(json.dumps([asdict(finding) for finding in findings], indent=2))
-    elif args.dds:
-        print("\nImages get lost." if errors else "\nImages arrive.")
+    elif errors == ["link"]:
+        print("\nImages get lost.")
     elif errors:
-        print(f"\nThe node cannot run. Wrong or missing: {', '.join(errors)}.")
+        what = "No image was sent" if args.dds else "The node cannot run"
+        print(f"\n{what}. Wrong or missing: {', '.join(errors)}.")
     else:
-        print("\nThe node can run.")
+        print("\nImages arrive." if args.dds else "\nThe node can run.")
     return 1 if errors else 0
 
 
@@ -174,13 +172,13 @@ def examine(checkpoint: Path | None = None) -> Iterator[Finding]:
     yield check_package()
     yield from check_ros()
     yield from check_network()
-    yield check_torch()
+    yield _found("torch", "error", check_torch, _CORE)
     for module in MODULES:
         yield check_module(*module)
-    yield check_tensorrt()
+    yield _found("tensorrt", "lack", check_tensorrt, "first see to what the node needs")
     for extra in _WORK:
         yield check_extra(extra)
-    yield check_checkpoint(checkpoint)
+    yield _found("checkpoint", "error", lambda: check_checkpoint(checkpoint))
 
 
 def examine_dds(size: str, rate: float, seconds: float) -> Iterator[Finding]:
@@ -279,10 +277,15 @@ def check_ros() -> Iterator[Finding]:
 
 
 def _asked(name: str, question: Callable[[], str], advice: str) -> Finding:
+    return _found(name, "error", lambda: Finding(name, "ok", question()), advice)
+
+
+def _found(name: str, level: Level, look: Callable[[], Finding], advice: str = "") -> Finding:
+    """What `look` finds; `level` and `advice` hold for when it raises."""
     try:
-        return Finding(name, "ok", question())
-    except _BROKEN as error:
-        return Finding(name, "error", _told(error), advice)
+        return look()
+    except Exception as error:  # noqa: BLE001 incomplete installations raise anything
+        return Finding(name, level, _told(error), advice)
 
 
 def check_network() -> Iterator[Finding]:
@@ -420,10 +423,8 @@ def check_extra(extra: str) -> Finding:
 
 def check_torch() -> Finding:
     """torch and the devices it can use."""
-    try:
-        import torch
-    except _BROKEN as error:
-        return Finding("torch", "error", _told(error), _CORE)
+    import torch
+
     if torch.cuda.is_available():
         gpus = ", ".join(
             f"{properties.name} with {properties.total_memory / 1024**3:.0f} GiB"
@@ -448,11 +449,8 @@ def check_checkpoint(folder: Path | None) -> Finding:
     """A checkpoint folder, the embedded one for None: loaded whole, on the CPU."""
     from dkt_ros.model.checkpoint import default_checkpoint, load_checkpoint
 
-    try:
-        folder = folder or default_checkpoint()
-        network = load_checkpoint(folder)
-    except (DktError, *_BROKEN) as error:
-        return Finding("checkpoint", "error", _told(error))
+    folder = folder or default_checkpoint()
+    network = load_checkpoint(folder)
     info = network.info
     parts = (network.transformer, network.vae)
     millions = sum(weights.numel() for part in parts for weights in part.parameters()) / 1e6

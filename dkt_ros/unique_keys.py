@@ -6,6 +6,9 @@ from typing import Any
 
 import yaml
 
+NO_YAML = (yaml.YAMLError, ValueError, RecursionError)
+"""What PyYAML raises for a text that is none; ValueError of a date or a number that cannot be."""
+
 
 class UniqueKeys(yaml.SafeLoader):
     """As SafeLoader. Raises MarkedYAMLError for a key that a mapping has already."""

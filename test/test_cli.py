@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 import signal
 import subprocess
 import sys
@@ -225,6 +226,38 @@ def test_a_reader_that_leaves_early_gets_no_traceback() -> None:
     process.stdout.close()
     assert process.stderr.read() == ""
     assert process.wait(timeout=60) == 128 + signal.SIGPIPE
+
+
+@pytest.mark.parametrize(
+    ("work", "redirect", "status", "out", "err"),
+    [
+        ("print('a line')", ">/dev/full", 2, "", "dkt thing: No space left on device\n"),
+        (r"print('a\udcff')", "", 0, "a\\udcff\n", ""),
+        ("file = open('file', 'w'); os.write(1, b'x'); os.system('echo x')", ">&-", 0, "", ""),
+    ],
+)
+def test_output_that_does_not_fit_where_it_goes(
+    work: str, redirect: str, status: int, out: str, err: str, tmp_path: Path
+) -> None:
+    """A full disk, names of bytes that are no text, a stream that is closed."""
+    script = (
+        "import argparse, os, sys\n"
+        "from dkt_ros import cli\n"
+        "parser = argparse.ArgumentParser()\n"
+        f"def work(args):\n    {work}\n    return 0\n"
+        "parser.add_subparsers(dest='command').add_parser('thing').set_defaults(run=work)\n"
+        "cli.build_parser = lambda: parser\n"
+        "sys.exit(cli.main(['thing']))\n"
+    )
+    ran = subprocess.run(
+        ["bash", "-c", f'exec "$0" -c "$1" {redirect}', sys.executable, script],
+        capture_output=True,
+        text=True,
+        cwd=tmp_path,
+        env=os.environ | {"PYTHONIOENCODING": "utf-8", "PYTHONUNBUFFERED": ""},
+    )
+    assert (ran.returncode, ran.stdout, ran.stderr) == (status, out, err)
+    assert not any(file.stat().st_size for file in tmp_path.iterdir())
 
 
 @pytest.mark.parametrize("text", ["nan", "inf", "x", ""])

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import errno
 import fcntl
+import importlib.metadata
 import json
 import os
 import pwd
+import shutil
 import signal
 import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from unittest.mock import Mock
 
 import pytest
@@ -20,6 +23,7 @@ from fixtures.tiny_checkpoint import make_tiny_checkpoint
 
 from dkt_ros import doctor
 from dkt_ros.cli import main
+from dkt_ros.errors import DktError
 from dkt_ros.extras import install
 from dkt_ros.ros import probe
 
@@ -64,6 +68,10 @@ def test_a_complete_environment_has_all_that_the_node_needs(
     for name in ("python", "ros", "middleware", "messages", "diffusers", "opencv", "checkpoint"):
         assert findings[name]["level"] == "ok", findings[name]
     assert status == 0
+    names = [name for name, *_ in doctor.MODULES]
+    looked = ["python", "dkt_ros", "ros", "middleware", "messages", "discovery", "torch", *names]
+    looked += ["tensorrt", "data", "onnx", "train", "checkpoint"]
+    assert [name for name in findings if name in looked] == looked
     assert findings["messages"]["detail"] == "GraspCandidates, ScaleAlignment, StageTiming"
     assert findings["middleware"]["detail"].startswith("rmw_")
 
@@ -89,6 +97,117 @@ def test_text_names_what_keeps_the_node_from_running(
     assert lines[-1] == "The node cannot run. Wrong or missing: ros, diffusers, opencv."
     at = next(i for i, line in enumerate(lines) if line.startswith("lack   scipy"))
     assert install("clouds") in lines[at + 1]
+
+
+@pytest.mark.parametrize(
+    ("level", "status", "last", "with_dds"),
+    [
+        ("lack", 0, "The node can run.", "Images arrive."),
+        (
+            *("error", 1, "The node cannot run. Wrong or missing: odd."),
+            "No image was sent. Wrong or missing: odd.",
+        ),
+    ],
+)
+def test_the_last_line_and_the_status_say_what_it_comes_to(
+    level: doctor.Level,
+    status: int,
+    last: str,
+    with_dds: str,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    found = doctor.Finding("odd", level, "it is odd", "make it even")
+    monkeypatch.setattr(doctor, "examine", lambda checkpoint: [found])
+    monkeypatch.setattr(doctor, "examine_dds", lambda **load: [found])
+    for words, said in ([], last), (["--dds"], with_dds):
+        assert main(["doctor", *words]) == status
+        lines = capsys.readouterr().out.splitlines()
+        assert lines == [f"{level:<7}odd         it is odd", f"{'':19}-> make it even", "", said]
+        assert main(["doctor", "--json", *words]) == status
+        assert json.loads(capsys.readouterr().out) == [vars(found)]
+    link = doctor.Finding("link", level, "")
+    monkeypatch.setattr(doctor, "examine_dds", lambda **load: [link])
+    assert main(["doctor", "--dds"]) == status
+    assert capsys.readouterr().out.endswith("lost.\n" if status else "Images arrive.\n")
+
+
+WITHOUT_TORCH = """
+import sys
+from unittest.mock import patch
+from dkt_ros import doctor
+from dkt_ros.cli import main
+sys.modules["torch"] = None
+for name in "MODULES", "_WORK":
+    setattr(doctor, name, ())
+with patch.object(doctor, "check_ros", tuple), patch.object(doctor, "check_network", tuple):
+    sys.exit(main(["doctor", "--json"]))
+"""
+
+
+def test_without_torch_the_rest_is_looked_at_all_the_same() -> None:
+    run = subprocess.run(
+        [sys.executable, "-c", WITHOUT_TORCH], capture_output=True, text=True, check=False
+    )
+    assert run.returncode == 1, run.stderr
+    levels = {finding["name"]: finding["level"] for finding in json.loads(run.stdout)}
+    del levels["dkt_ros"]
+    assert levels == {"python": "ok", "torch": "error", "tensorrt": "lack", "checkpoint": "error"}
+
+
+class OddError(Exception):
+    """As rosidl's, of no other kind."""
+
+
+@pytest.mark.parametrize("error", [OddError("no library"), RuntimeError("no library")])
+def test_whatever_an_incomplete_ros_raises_is_told(
+    error: Exception, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(probe, "rclpy_version", lambda: "any")
+    for question in ("middleware", "message_types"):
+        monkeypatch.setattr(probe, question, Mock(side_effect=error))
+    found = {finding.name: finding for finding in (*doctor.check_ros(), *doctor.check_network())}
+    for name in ("middleware", "messages"):
+        assert found[name].level == "error"
+        assert found[name].detail == f"{type(error).__name__}: no library"
+    assert "images" not in found, "nothing is known of what carries them"
+
+
+@pytest.mark.parametrize(
+    ("broken", "names"),
+    [("", ["ros", "middleware", "discovery", "link"]), ("middleware", ["ros", "middleware"])],
+)
+def test_images_are_sent_where_ros_runs_with_these_messages_or_without(
+    broken: str, names: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ros = [
+        doctor.Finding(name, "error" if name in (broken, "messages") else "ok", "")
+        for name in ("ros", "middleware", "messages")
+    ]
+    network, link = (doctor.Finding(name, "ok", "") for name in ("discovery", "link"))
+    monkeypatch.setattr(doctor, "check_ros", lambda: ros)
+    monkeypatch.setattr(doctor, "check_network", lambda: [network])
+    monkeypatch.setattr(doctor, "check_link", lambda *load: link)
+    assert [finding.name for finding in doctor.examine_dds("48x64", 30.0, 1.0)] == names
+
+
+def test_what_python_and_the_package_are_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert doctor.check_python().level == "ok"
+    monkeypatch.setattr(sys, "version_info", (3, 9, 18))
+    python = doctor.check_python()
+    assert (python.level, python.advice) == ("error", "install Python 3.10 or newer")
+    monkeypatch.setattr(shutil, "which", {"dkt_node": "/bin/dkt_node"}.get)
+    monkeypatch.setattr(importlib.metadata, "version", {"dkt_ros": "1.2"}.__getitem__)
+    package = doctor.check_package()
+    assert package.level == "ok"
+    assert package.detail.startswith("1.2 in /")
+    monkeypatch.setattr(shutil, "which", {}.get)
+    assert doctor.check_package().detail == "1.2, but dkt_node is not on PATH"
+    absent = Mock(side_effect=importlib.metadata.PackageNotFoundError)
+    monkeypatch.setattr(importlib.metadata, "version", absent)
+    package = doctor.check_package()
+    assert package.detail.startswith("run from its sources in /")
+    assert (package.level, "make" in package.advice) == ("note", True)
 
 
 @pytest.mark.parametrize(
@@ -161,6 +280,43 @@ def test_a_middleware_that_ends_every_process_is_named(checkpoint: Path) -> None
     assert findings["checkpoint"]["level"] == "ok", "the rest is looked at all the same"
 
 
+@pytest.mark.parametrize(
+    ("status", "stderr", "said"),
+    [
+        (0, "", ""),
+        (1, "ModuleNotFoundError: rclpy", ""),  # told of ROS itself
+        (255, "[1.2] [rcl]: no librmw_odd.so, exiting with 1", "no librmw_odd.so"),
+        (-11, "", "it ends with status -11"),
+    ],
+)
+def test_why_a_middleware_does_not_load_is_told(
+    status: int, stderr: str, said: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ended = SimpleNamespace(returncode=status, stderr=stderr)
+    monkeypatch.setattr(subprocess, "run", Mock(return_value=ended))
+    found = probe._refused.__wrapped__("rmw_odd_cpp")
+    told = f"RMW_IMPLEMENTATION is rmw_odd_cpp, and ROS cannot load that: {said}"
+    assert found == (told if said else "")
+
+
+def test_a_profile_is_found_by_either_name_where_fast_dds_is_in_use(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(probe, "deadly_middleware", lambda: "")
+    for middleware, none in (("rmw_fastrtps_cpp", ""), ("rmw_cyclonedds_cpp", None)):
+        monkeypatch.setattr(probe, "middleware", lambda one=middleware: one)
+        for name in PROFILE_VARIABLES:
+            monkeypatch.delenv(name, raising=False)
+        assert probe.fast_dds_profile() == none
+        for name in PROFILE_VARIABLES:
+            monkeypatch.setenv(name, "/mine.xml")
+            assert probe.fast_dds_profile() == (none if none is None else "/mine.xml")
+            monkeypatch.delenv(name)
+    for distribution, name in (("jazzy", "FASTRTPS"), ("kilted", "FASTDDS")):
+        monkeypatch.setenv("ROS_DISTRO", distribution)
+        assert probe.profile_variable() == f"{name}_DEFAULT_PROFILES_FILE"
+
+
 def test_messages_that_were_not_generated_are_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(probe, "rclpy_version", lambda: "any")
     monkeypatch.setattr(probe, "middleware", lambda: "any")
@@ -194,17 +350,25 @@ def test_discovery_needs_multicast_or_what_the_distribution_has_instead(
     monkeypatch.setenv("ROS_DISTRO", distribution)
     monkeypatch.setenv(instead, peers)
     monkeypatch.setenv(other, "127.0.0.1")
+    monkeypatch.setenv("ROS_DOMAIN_ID", "7")
+    monkeypatch.delenv("ROS_AUTOMATIC_DISCOVERY_RANGE", raising=False)
+    monkeypatch.setenv("ROS_LOCALHOST_ONLY", "1")
     finding = next(doctor.check_network())
     assert (finding.name, finding.level) == ("discovery", level)
-    assert (f"export {instead}=" in finding.advice) == (level == "lack")
+    told = f"ROS_DOMAIN_ID=7, ROS_LOCALHOST_ONLY=1{f', {instead}={peers}' * bool(peers)}"
+    assert finding.detail.endswith(f"; {told}") == (level == "ok")
+    port = ":11811" * (distribution == "humble")
+    assert finding.advice.startswith(f"export {instead}=127.0.0.1{port}") == (level == "lack")
 
 
-@pytest.mark.parametrize(("limit", "noted"), [(212_992, True), (8_388_608, False), (None, False)])
+@pytest.mark.parametrize(("limit", "noted"), [(212_992, "208 KiB"), (8_388_608, ""), (None, "")])
 def test_small_receive_buffers_are_noted(
-    limit: int | None, noted: bool, monkeypatch: pytest.MonkeyPatch
+    limit: int | None, noted: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(probe, "receive_buffer_limit", lambda: limit)
-    assert ("buffers" in {finding.name for finding in doctor.check_network()}) == noted
+    found = {finding.name: finding for finding in doctor.check_network()}
+    assert ("buffers" in found) == bool(noted)
+    assert not noted or f"at most {noted}: " in found["buffers"].detail
 
 
 @pytest.mark.parametrize(
@@ -219,6 +383,23 @@ def test_memory_that_holds_no_image_is_noted(
     assert (found["images"].level if "images" in found else None) == level
     if level in ("note", "lack"):
         assert f"{probe.profile_variable()}={PROFILE}" in found["images"].advice
+
+
+@pytest.mark.parametrize(
+    ("profile", "free_mib", "noted"),
+    [(str(PROFILE), 64, True), (str(PROFILE), 128, False), ("", 64, False), (None, 64, False)],
+)
+def test_a_profile_that_asks_for_more_memory_than_is_free_is_noted(
+    profile: str | None, free_mib: int, noted: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As in a container, which gets 64 MiB."""
+    monkeypatch.setattr(probe, "fast_dds_profile", lambda: profile)
+    monkeypatch.setattr(probe, "left_behind_bytes", lambda: 0)
+    room = SimpleNamespace(f_bavail=free_mib * 256, f_frsize=4096, f_blocks=10**9)
+    monkeypatch.setattr(os, "statvfs", {probe.SHARED_MEMORY: room}.__getitem__)
+    found = {finding.name: finding for finding in doctor.check_network()}
+    assert ("memory" in found) == noted
+    assert not noted or found["memory"].detail.startswith("/dev/shm has 64 MiB free")
 
 
 def test_running_nodes_of_other_users_are_told_and_noted(
@@ -288,7 +469,7 @@ def test_shared_memory_of_killed_nodes_is_told_apart_and_noted(
         lock.close()
     assert probe.left_behind_bytes(tmp_path) == 4 * 1024**2
     assert probe.left_behind_bytes(tmp_path / "none") == 0
-    for mebibytes, noted in ((134, True), (10, False)):
+    for mebibytes, noted in ((134, True), (64, False)):
         monkeypatch.setattr(probe, "left_behind_bytes", lambda n=mebibytes: n * 1024**2)
         found = {finding.name: finding for finding in doctor.check_network()}
         assert ("memory" in found) == noted
@@ -297,32 +478,62 @@ def test_shared_memory_of_killed_nodes_is_told_apart_and_noted(
             assert "fastdds shm clean" in found["memory"].advice
 
 
-def test_torch_that_is_missing_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(sys.modules, "torch", None)
-    assert doctor.check_torch().level == "error"
+@pytest.mark.parametrize(
+    ("gpus", "driver", "level", "said"),
+    [
+        (2, True, "ok", ", A1 with 16 GiB, A1 with 16 GiB"),
+        (0, True, "note", ", no GPU, 3 CPU threads, though an NVIDIA driver is loaded"),
+        (0, False, "note", ", no GPU, 3 CPU threads: enough for dkt-nano, not for the large"),
+    ],
+)
+def test_what_torch_computes_on_is_told(
+    gpus: int, driver: bool, level: str, said: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import torch
+
+    card = SimpleNamespace(name="A1", total_memory=16 * 1024**3)
+    monkeypatch.setattr("torch.cuda.is_available", lambda: gpus > 0)
+    monkeypatch.setattr("torch.cuda.device_count", lambda: gpus)
+    monkeypatch.setattr("torch.cuda.get_device_properties", [card, card].__getitem__)
+    monkeypatch.setattr("torch.get_num_threads", lambda: 3)
+    monkeypatch.setattr(Path, "exists", lambda path: driver and path == Path("/dev/nvidiactl"))
+    finding = doctor.check_torch()
+    assert (finding.name, finding.level) == ("torch", level)
+    assert f"{torch.__version__}{said}" in finding.detail
+    assert ("fits the driver" in finding.advice) == (driver and not gpus)
 
 
 def test_a_checkpoint_that_is_not_there_is_an_error(tmp_path: Path) -> None:
-    finding = doctor.check_checkpoint(tmp_path / "none")
-    assert finding.level == "error"
-    assert str(tmp_path / "none") in finding.detail
+    with pytest.raises(DktError, match=str(tmp_path / "none")):
+        doctor.check_checkpoint(tmp_path / "none")
 
 
 def test_the_checkpoint_is_described(checkpoint: Path) -> None:
     finding = doctor.check_checkpoint(checkpoint)
     assert finding.level == "ok"
-    assert "depth" in finding.detail
-    assert str(checkpoint) in finding.detail
+    assert finding.detail == f"tiny-random: depth, 0.2 M parameters, in {checkpoint}"
 
 
 @pytest.mark.ros
 @pytest.mark.parametrize(
     ("link", "level", "said", "advised"),
     [
-        (Link(False), "error", "do not find each other", "ROS_DOMAIN_ID"),
+        (Link(False), "error", "do not find each other", "see discovery above; ROS_DOMAIN"),
         (Link(True, 150, 150, 30.0, 0.004), "ok", "150 of 150 images of 640x480 (0% lost)", ""),
-        (Link(True, 150, 120, 30.0, 0.004), "error", "20% lost", "fastdds.xml"),
-        (Link(True, 150, 150, 11.0, 0.004), "note", "11.0 a second", "too busy to send 30"),
+        (
+            Link(True, 150, 120, 30.0, 0.004),
+            "error",
+            "20% lost), 30.0 a second, 4 ms each",
+            "by default Fast DDS",
+        ),
+        (Link(True, 200, 199, 30.0, 0.004), "ok", "199 of 200", ""),
+        (Link(True, 200, 196, 30.0, 0.004), "error", "196 of 200", "by default Fast DDS"),
+        (
+            Link(True, 150, 150, 11.0, 0.004),
+            "note",
+            "11.0 a second",
+            "this machine is too busy to send 30",
+        ),
     ],
 )
 def test_lost_images_are_counted_and_what_to_set_is_said(
@@ -331,10 +542,15 @@ def test_lost_images_are_counted_and_what_to_set_is_said(
     monkeypatch.setattr("dkt_ros.ros.link.measure", lambda load: link)
     for variable in PROFILE_VARIABLES:
         monkeypatch.delenv(variable, raising=False)
-    found = doctor.check_link("480x640", 30.0, 5.0)
-    assert (found.name, found.level) == ("link", level)
-    assert said in found.detail
-    assert advised in found.advice
+    monkeypatch.setattr(os, "cpu_count", lambda: 2)
+    for load in (3.0, 4.0):  # 1.5 for each core, and more
+        monkeypatch.setattr(os, "getloadavg", lambda one=load: (one, 0.0, 0.0))
+        found = doctor.check_link("480x640", 30.0, 5.0)
+        assert (found.name, found.level) == ("link", level)
+        assert said in found.detail
+        is_busy = load == 4.0 and "by default" in advised
+        busy = "this machine is busy (4 processes for 2 cores): end some; " * is_busy
+        assert found.advice.startswith(f"{busy}{advised}")
 
 
 @pytest.mark.ros

@@ -18,6 +18,8 @@ from typing import Any, Protocol
 import lz4.frame
 import yaml
 
+from dkt_ros.unique_keys import NO_YAML
+
 if sys.version_info >= (3, 14):
     from compression import zstd as zstd
 else:
@@ -182,7 +184,7 @@ def qos_profiles(profiles: object) -> list[Any]:
     if isinstance(profiles, str):
         try:
             profiles = yaml.safe_load(profiles)
-        except (yaml.YAMLError, ValueError, RecursionError):
+        except NO_YAML:
             return []
     return profiles if isinstance(profiles, list) else []
 

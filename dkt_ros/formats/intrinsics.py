@@ -25,6 +25,7 @@ from dkt_ros.errors import DktError
 from dkt_ros.formats.calibration_texts import parse_calibration
 from dkt_ros.formats.numpy_files import ONLY, arrays_in
 from dkt_ros.geometry import Intrinsics
+from dkt_ros.unique_keys import NO_YAML
 
 _EXPECTED = "expected fx, fy, cx, cy in pixels, a 3x3 matrix, or a calibration file with either"
 _MATRICES = (
@@ -200,7 +201,7 @@ def _parsed(path: Path, _size: int, _modified: int) -> Any:
     try:
         # `ros2 topic echo` ends every message by "---"; one is enough.
         value = next((value for value in yaml.safe_load_all(plain) if value is not None), None)
-    except yaml.YAMLError as error:
+    except NO_YAML as error:
         value, problem = None, str(error).replace("\n", " ")
     else:
         problem = f"found {type(value).__name__} {str(value)[:60]!r}"

@@ -80,7 +80,8 @@ class Capture:
     moved    frames that were dropped since what they show had moved by then
     taken_s  when the newest was, time.monotonic()
     waited_s the longest wait for a frame
-    problem  why frames that came were no use, or why no more will come
+    worst    of what will be fused the one to be trusted least; of nothing, what came last
+    problem  why frames that came were no use
     """
 
     frames: int
@@ -111,10 +112,10 @@ class Capture:
         if denied or (self.newest is not None and not _is_of_one_stream(self.newest, result)):
             self.forget()
         rows, columns = self.place(estimate.depth.shape)
-        if self.worst is None or _distrust(estimate) >= _distrust(self.worst):
-            self.worst = estimate
         if denied or estimate.alignment.state is AlignmentState.UNALIGNED:
             self.useless += 1
+            if self.newest is None:
+                self.worst = estimate
             self.problem = denied or estimate.alignment.reason
             return
         confidence = estimate.confidence
@@ -132,7 +133,7 @@ class Capture:
         depth = _part(depth, rows, columns)
         alike = [show_one_view(before, depth) for before in self.depths]
         self.moved += alike.count(False)
-        if not any(alike):
+        if self.worst is None or not any(alike) or _distrust(estimate) >= _distrust(self.worst):
             self.worst = estimate
         for kept in (self.depths, self.confidences):
             kept[:] = [one for one, is_alike in zip(kept, alike, strict=True) if is_alike]
@@ -364,6 +365,9 @@ class Captures:
 
     def _fill(self, capture: Capture, request: Any, timeout_s: float, response: Any) -> None:
         """The response of all that came, in a thread of its own."""
+        if capture.refused is not None:
+            response.status, response.message = capture.refused.status, str(capture.refused)
+            return
         silent_s, count = 0.0, len(capture.depths)
         if capture.newest is not None and count < capture.frames and (silent_s := capture.silent_s):
             capture.forget()
@@ -374,9 +378,6 @@ class Captures:
             fields = alignment_fields(worst.alignment, worst.window)
             response.alignment = ScaleAlignment(header=header, **fields)
         missing = f"{len(capture.depths)} of {capture.frames} depth images within {timeout_s:g} s"
-        if capture.refused is not None:
-            response.status, response.message = capture.refused.status, str(capture.refused)
-            return
         if silent_s:
             response.status = Status.TIMEOUT
             why = f", for {capture.problem}" if capture.useless else ""

@@ -143,7 +143,7 @@ def fast_dds_profile() -> str | None:
     try:
         if deadly_middleware() or "fastrtps" not in middleware():
             return None
-    except (ImportError, OSError):
+    except Exception:  # noqa: BLE001 incomplete installations raise anything
         return None
     return next((os.environ[name] for name in PROFILE_VARIABLES if os.environ.get(name)), "")
 

@@ -20,7 +20,7 @@ import yaml
 
 from dkt_ros.checks import check, shown
 from dkt_ros.errors import DktError
-from dkt_ros.unique_keys import UniqueKeys, unclear
+from dkt_ros.unique_keys import NO_YAML, UniqueKeys, unclear
 
 T = TypeVar("T")
 
@@ -42,8 +42,6 @@ RECIPES = Path(__file__).with_name("recipes")
 _EXPONENT = re.compile(r"^[-+]?\d+(\.\d*)?[eE][-+]?\d+$")
 """1e-5, which YAML 1.1 takes for text unless it is written 1.0e-5."""
 
-_NO_YAML = (yaml.YAMLError, ValueError, RecursionError)
-"""Of a date or a number that cannot be, PyYAML raises ValueError."""
 _LARGEST = 2**31 - 1
 """Of an integer: seeds, sizes and counts are handed on to libraries that count in 32 bits."""
 
@@ -73,7 +71,7 @@ def read_recipe(
         content = yaml.load(path.read_text(encoding="utf-8"), _Loader)
     except UnicodeDecodeError as error:
         raise DktError(f"{path} is no text in UTF-8 ({error}); save it as that") from error
-    except (OSError, *_NO_YAML) as error:
+    except (OSError, *NO_YAML) as error:
         raise DktError(f"{path} cannot be read as YAML: {error}") from error
     if content is None:
         raise DktError(f"{path} is empty, expected fields with values, as {shipped} has them")
@@ -239,7 +237,7 @@ def _apply(content: Any, change: str) -> None:
     path, separator, text = change.partition("=")
     try:
         value = yaml.load(text, _Loader)
-    except _NO_YAML as error:
+    except NO_YAML as error:
         raise DktError(f"--set {change}: {shown(text)} is no YAML value") from error
     if not separator:
         raise DktError(f"--set {change}: expected field=value")

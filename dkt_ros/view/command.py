@@ -66,8 +66,7 @@ def _run(args: argparse.Namespace) -> int:
     from dkt_ros.errors import DktError
     from dkt_ros.files import check_writable
 
-    if args.save is not None and args.connect is not None:
-        raise DktError("--save and --connect: give one of them")
+    _check_flags(args)
     if args.save is None and args.connect is None and not _has_screen():
         raise DktError(
             "no screen here (DISPLAY is not set): write a file (--save F.rrd), or show it in a "
@@ -92,6 +91,23 @@ def _run(args: argparse.Namespace) -> int:
             raise DktError(f"{args.input or 'dkt_node'}: gave no depth; nothing to show")
     print(f"{args.save or 'rerun'}: {counted(number, 'frame')}")
     return 0
+
+
+def _check_flags(args: argparse.Namespace) -> None:
+    """Raises DktError for what has no effect, or none that can be meant."""
+    from dkt_ros.errors import DktError
+
+    if args.save is not None and args.connect is not None:
+        raise DktError("--save and --connect: give one of them")
+    if args.input is None:
+        flags, meant = {"--max-frames": args.max_frames}, "recordings; expected IN, or --duration"
+    else:
+        flags = {"--namespace": args.namespace or None, "--duration": args.duration}
+        meant = f"live topics; expected no IN (it is {args.input})"
+    if useless := [flag for flag, value in flags.items() if value is not None]:
+        raise DktError(f"{', '.join(useless)}: of {meant}")
+    if args.duration is not None and args.duration <= 0:
+        raise DktError(f"--duration {args.duration:g}: expected seconds above 0")
 
 
 def _check_viewer(url: str) -> None:

@@ -222,7 +222,7 @@ def test_a_chunk_may_be_compressed_piece_by_piece(
 
 
 @pytest.mark.parametrize(
-    "profiles", ["[}", "5", "- 5", "- durability: 1\n  history: 1\n  depth: many\n"]
+    "profiles", ["[}", "5", "- 5", "2026-99-99", "- durability: 1\n  history: 1\n  depth: many\n"]
 )
 def test_qos_that_nobody_understands_costs_no_message(tmp_path: Path, profiles: str) -> None:
     described = channel(metadata={"offered_qos_profiles": profiles})

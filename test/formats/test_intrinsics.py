@@ -225,6 +225,7 @@ def test_the_size_may_come_from_the_file(tmp_path: Path) -> None:
         ("- 1\n", "found 1 numbers"),
         ("", "no intrinsics found"),
         ("a: [", "neither numbers nor JSON nor YAML"),
+        ("date: 2026-99-99", "neither numbers nor JSON nor YAML: month must"),
         ("hello", "found str 'hello'"),
         ("<?xml version='1.0'?><a>", "damaged XML"),
         (OST.replace("6\n", "12\n").replace("4\n", "8\n"), "12x8, the pictures are 6x4"),

@@ -13,6 +13,7 @@ from fixtures.three_processes import START_PATIENCE_S, Planner
 from fixtures.tiny_checkpoint import make_tiny_checkpoint
 from launch.actions import IncludeLaunchDescription
 from launch.launch_description_sources import PythonLaunchDescriptionSource
+from rcl_interfaces.srv import GetParameters
 
 from dkt_ros.bags.reader import BagReader
 from launch import LaunchDescription
@@ -45,8 +46,13 @@ class TestDepth(unittest.TestCase):
         try:
             planner.wait_until(lambda: len(planner.depth) >= 3, "depth", START_PATIENCE_S)
             depth = dict(planner.depth)
+            request = GetParameters.Request(names=["rate", "loop", "clock", "topics"])
+            answer = planner.call(GetParameters, "/dkt_replay/get_parameters", request)
         finally:
             planner.close()
+        rate, loop, clock, topics = answer.values
+        assert (rate.double_value, loop.bool_value, clock.bool_value) == (0.5, True, True)
+        assert len(topics.string_array_value) == 3
         with BagReader(BAG) as bag:
             start_ns, end_ns = bag.start_ns, bag.end_ns
         for stamp, message in depth.items():

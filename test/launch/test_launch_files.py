@@ -10,6 +10,7 @@ import signal
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from fixtures.waiting import PATIENCE_S, eventually
@@ -83,6 +84,7 @@ def launched(repo_root: Path, name: str, words: list[str]) -> tuple[int, str]:
         ("cameras", ["config:=/nowhere.yaml"], "config /nowhere.yaml does not exist"),
         ("cameras", ["config:={file}"], "has dkt_node: expected any of one_process"),
         ("replay", ["bag:={demo}", "rate:=fast"], "rate is 'fast', expected a number"),
+        ("replay", ["bag:={demo}", "rate:=0"], "rate is 0, expected a positive number"),
         ("replay", ["bag:=/nowhere"], "/nowhere"),
         ("replay", ["bag:={demo}", "camera:=zed"], "/zed/zed_node/rgb/color/rect/image"),
     ],
@@ -251,8 +253,64 @@ def test_the_launch_files_give_fast_dds_memory_for_images_unless_somebody_has_ch
     (name,) = variable.name
     old = os.environ.get("ROS_DISTRO") in ("humble", "iron", "jazzy")
     assert name.text == names[old]
-    monkeypatch.setenv(names[0], "/mine.xml")
-    assert grasp["large_messages"]() == []
+    for choice, value in (
+        (names[0], "/mine.xml"),
+        ("FASTDDS_BUILTIN_TRANSPORTS", "LARGE_DATA"),
+        ("RMW_IMPLEMENTATION", "rmw_cyclonedds_cpp"),
+    ):
+        monkeypatch.setenv(choice, value)
+        assert grasp["large_messages"]() == []
+        monkeypatch.delenv(choice)
+
+
+@pytest.mark.roslaunch
+@pytest.mark.ros
+@pytest.mark.parametrize(
+    ("status", "ends_already", "said"),
+    [
+        (0, False, "the node goes on"),
+        (2, False, "ended with status 2"),
+        (0, True, ""),
+        (2, True, ""),
+    ],
+)
+def test_the_node_stays_after_a_bag_and_not_after_a_player_that_failed(
+    status: int, ends_already: bool, said: str, repo_root: Path
+) -> None:
+    from launch.actions import LogInfo, Shutdown
+
+    replay = runpy.run_path(str(repo_root / "launch" / "replay.launch.py"))
+    event, context = SimpleNamespace(returncode=status), SimpleNamespace(is_shutdown=ends_already)
+    actions = replay["after_replay"](event, context)
+    words = [part.text for one in actions if isinstance(one, LogInfo) for part in one.msg]
+    assert said in "".join(words)
+    assert bool(words) == (not ends_already)
+    assert any(isinstance(one, Shutdown) for one in actions) == (status == 2 and not ends_already)
+
+
+@pytest.mark.roslaunch
+@pytest.mark.ros
+def test_a_namespace_and_a_prefix_are_taken_as_launch_takes_them(
+    repo_root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    grasp = runpy.run_path(str(repo_root / "launch" / "grasp.launch.py"))
+    pushed = SimpleNamespace(launch_configurations={"ros_namespace": "/cell"})
+    alone = SimpleNamespace(launch_configurations={})
+    for given, within, without in (
+        ("arm", "/cell/arm", "arm"),
+        ("/arm", "/arm", "/arm"),
+        ("", "/cell", ""),
+    ):
+        assert grasp["whole"](pushed, given) == within
+        assert grasp["whole"](alone, given) == without
+    monkeypatch.setattr(shutil, "which", lambda name: f"/bin/{name}")
+    chosen = {"launch-prefix": "nice", "launch-prefix-filter": "dkt_n"}
+    some = SimpleNamespace(launch_configurations=chosen)
+    for name, prefix in (("dkt_node", "nice"), ("dkt_planner", "")):
+        found = grasp["executable"](name, some)
+        assert found["prefix"] == f"setpriv --pdeathsig TERM -- {prefix}"
+    monkeypatch.setattr(shutil, "which", lambda name: None)
+    assert grasp["executable"]("dkt_node", some) == {"executable": "dkt_node"}
 
 
 def has_rviz() -> bool:

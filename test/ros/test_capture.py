@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import threading
+import time
 from collections.abc import Iterator
 from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any
+from unittest.mock import Mock
 
 import numpy as np
 import numpy.typing as npt
@@ -26,10 +29,11 @@ from rclpy.action import ActionClient
 from sensor_msgs.msg import Image, RegionOfInterest
 
 from dkt_ros.alignment.aligner import AlignmentState
+from dkt_ros.errors import DktError
 from dkt_ros.fusion.suspicion import REMEDIES, Suspicion
 from dkt_ros.geometry import Intrinsics
 from dkt_ros.messages.fields import camera_info_to_intrinsics
-from dkt_ros.ros.capture import Capture
+from dkt_ros.ros.capture import Capture, Captures, RefusedError
 from dkt_ros.ros.convert.images import mask_to_image
 from dkt_ros.ros.convert.messages import make_header
 from dkt_ros.ros.diagnostics import OK, RESTING
@@ -200,7 +204,9 @@ def test_a_region_is_cut_out_with_its_calibration(rig: RedRig) -> None:
     assert (camera.width, camera.height) == (30, 16)
     cloud = np.frombuffer(answer.points.data, np.float32).reshape(16, 30, 8)
     x = (np.arange(30) - camera.cx) / camera.fx * cloud[..., 2]
+    y = (np.arange(16)[:, None] - camera.cy) / camera.fy * cloud[..., 2]
     np.testing.assert_allclose(cloud[..., 0], x, atol=1e-5)
+    np.testing.assert_allclose(cloud[..., 1], y, atol=1e-5)
 
 
 def test_a_region_may_reach_the_picture_s_borders() -> None:
@@ -220,12 +226,15 @@ def marking(rows: int, columns: int) -> Image:
 def test_a_mask_and_little_confidence_leave_nan(rig: RedRig) -> None:
     mask = np.zeros((HEIGHT, WIDTH), np.uint8)
     mask[:20, :40] = 255
-    answer = capture(rig, frames=2, mask=marking(20, 40), min_confidence=0.5)
+    sure = float(np.float32(240) / 255)
+    answer = capture(rig, frames=2, mask=marking(20, 40), min_confidence=sure)
     assert answer.status == Response.OK, answer.message
     known = np.isfinite(pixels(answer.depth, HEIGHT, WIDTH))
     expected = mask > 0
     expected[:10, :10] = False
     np.testing.assert_array_equal(known, expected)
+    confidence = pixels(answer.confidence, HEIGHT, WIDTH)
+    np.testing.assert_array_equal(confidence, np.where(expected, np.float32(sure), 0))
 
 
 @pytest.mark.parametrize(
@@ -332,6 +341,10 @@ def test_the_action_tells_how_far_it_is_and_can_be_cancelled(rig: RedRig) -> Non
         assert result.result().status == 5, "cancelled"
         assert result.result().result.status == CaptureDepthAction.Result.CANCELLED
         assert "cancelled with 0 of 3 depth images" in result.result().result.message
+        result = send(frames=65).get_result_async()
+        rig.planner.wait_until(result.done, "result of what cannot be meant")
+        assert result.result().status == 6, "aborted"
+        assert result.result().result.status == CaptureDepthAction.Result.BAD_REQUEST
     finally:
         client.destroy()
 
@@ -353,6 +366,7 @@ def test_an_inactive_node_says_so_also_amid_a_request(rig: RedRig) -> None:
     rig.planner.wait_until(waiting.done, "answer")
     assert waiting.result().status == Response.NOT_ACTIVE
     assert "deactivated" in waiting.result().message
+    assert (waiting.result().frames, waiting.result().depth.height) == (0, 0)
     answer = capture(rig)
     assert answer.status == Response.NOT_ACTIVE
     assert "/dkt_node is inactive, expected active" in answer.message
@@ -402,6 +416,107 @@ def frame(depth: npt.NDArray[np.float32], **changes: Any) -> Any:
         suspicions=fields["suspicions"],
     )
     return SimpleNamespace(observation=SimpleNamespace(epoch=0), estimate=estimate)
+
+
+def bare_captures(*wanted: Capture) -> Captures:
+    """Without ROS; what is done beside the executor is done at once."""
+
+    async def beside(work: Any) -> None:
+        work()
+
+    captures = Captures.__new__(Captures)
+    captures._lock, captures._open, captures.fresh = threading.Lock(), [*wanted], 0
+    captures._problem = lambda: None
+    captures._node = Mock(beside=beside, count_clients=lambda name: 1)
+    return captures
+
+
+def test_frames_are_for_those_who_asked_before_they_came_and_wait_still() -> None:
+    asked = {name: Capture(1, 0.0, RegionOfInterest(), None, opened_s=10.0) for name in "ab"}
+    later = Capture(1, 0.0, RegionOfInterest(), None, opened_s=12.0)
+    broken, end = asked["b"], RuntimeError("odd")
+    broken.add = Mock(side_effect=end)  # type: ignore[method-assign]
+    captures = bare_captures(broken, asked["a"], later)
+    assert [captures.wants(arrived_s) for arrived_s in (9.0, 10.0, 12.0)] == [False, True, True]
+    for arrived_s in (9.0, 11.0, 11.5):
+        result = frame(TABLE)
+        result.observation.arrived_s = arrived_s
+        captures.offer(result)
+    assert [len(one.depths) for one in (asked["a"], later)] == [1, 0]
+    assert [one.done.is_set() for one in (asked["a"], broken, later)] == [True, True, False]
+    broken.add.assert_called_once()
+    captures._node.report.assert_called_once()  # type: ignore[attr-defined]
+    captures.end("it ends")
+    refused = [one.refused for one in (broken, later)]
+    assert [one and one.status for one in refused] == [Response.FAILED, Response.NOT_ACTIVE]
+    assert "the capture failed: RuntimeError: odd" in str(refused[0])
+    assert later.done.is_set()
+
+
+@pytest.mark.parametrize(("timeout", "waited_s"), [(0.0, 10.0), (0.5, 0.5), (600.0, 600.0)])
+def test_a_request_waits_for_as_long_as_it_says(
+    timeout: float, waited_s: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    start, passed_s = time.monotonic(), 0.0
+    monkeypatch.setattr("time.monotonic", lambda: start + passed_s)
+    captures = bare_captures()
+    waiting = captures._answer(CaptureDepth.Request(timeout=timeout), Response(), NAME)
+    waiting.send(None)
+    passed_s = 0.9 * waited_s
+    waiting.send(None)
+    assert captures.is_wanted
+    passed_s = 1.1 * waited_s
+    with pytest.raises(StopIteration) as ended:
+        waiting.send(None)
+    answer = ended.value.value
+    assert answer.status == Response.TIMEOUT
+    assert answer.message.startswith(f"0 of 5 depth images within {waited_s:g} s")
+    assert not captures.is_wanted
+
+
+def test_what_fails_as_an_answer_is_made_is_the_answer() -> None:
+    captures = bare_captures()
+    captures._fill = Mock(side_effect=RuntimeError("odd"))  # type: ignore[method-assign]
+    waiting = captures._answer(CaptureDepth.Request(timeout=60.0), Response(), NAME)
+    waiting.send(None)
+    captures._open[0].done.set()
+    with pytest.raises(StopIteration) as ended:
+        waiting.send(None)
+    answer = ended.value.value
+    assert (answer.status, answer.frames) == (Response.FAILED, 0)
+    assert answer.message.startswith("the capture failed: RuntimeError: odd")
+    assert not captures.is_wanted
+
+
+def test_what_was_left_out_is_said_where_too_little_came() -> None:
+    found = Capture(4, 0.0, RegionOfInterest(), None)
+    for depth in (TABLE, TABLE, TABLE * np.float32(2)):
+        found.add(frame(depth))
+    found.add(frame(TABLE, state=AlignmentState.UNALIGNED))
+    found.worst, captures, answer = None, bare_captures(), Response()
+    captures._fill_images = Mock()  # type: ignore[method-assign]
+    captures._fill(found, CaptureDepth.Request(with_points=False), 5.0, answer)
+    assert (answer.status, answer.frames) == (Response.TIMEOUT, 1)
+    assert answer.message == (
+        "1 of 4 depth images within 5 s, 1 without a scale (why), 2 of another view: expected "
+        "camera and scene to stand still"
+    )
+    captures._fill_images.assert_called_once_with(found, answer)
+    captures._cloud = Mock(side_effect=DktError("no way"))  # type: ignore[method-assign]
+    captures._fill(found, CaptureDepth.Request(with_points=True), 5.0, answer)
+    assert answer.status == Response.TIMEOUT
+    assert answer.message.endswith(" to stand still; no way")
+
+
+def test_where_no_confidence_is_known_none_may_be_asked_for() -> None:
+    result = frame(TABLE)
+    result.estimate.confidence = None
+    with pytest.raises(RefusedError, match="no confidence is known") as refused:
+        Capture(1, 0.5, RegionOfInterest(), None).add(result)
+    assert refused.value.status == Response.BAD_REQUEST
+    found = Capture(1, 0.0, RegionOfInterest(), None)
+    found.add(result)
+    assert np.isnan(found.confidences[0]).all()
 
 
 def test_all_who_wait_share_the_pictures_and_parts_hold_no_whole_one() -> None:
@@ -460,13 +575,14 @@ def test_the_trust_in_what_was_dropped_is_not_told() -> None:
 
 
 def test_the_least_trusted_of_what_is_fused_is_told() -> None:
-    held, right = AlignmentState.HELD, AlignmentState.OK
-    for states in ((held, right), (right, held), (right, held, right)):
+    held, right, none = AlignmentState.HELD, AlignmentState.OK, AlignmentState.UNALIGNED
+    for states in ((held, right), (right, held), (right, held, right), (none, held, none, right)):
         found = Capture(5, 0.0, RegionOfInterest(), None)
         for state in states:
             found.add(frame(TABLE, state=state))
         assert found.worst is not None
         assert found.worst.alignment.state is held
+        assert len(found.depths) == len(states) - found.useless
 
 
 @pytest.mark.parametrize("cause", sorted(REMEDIES))

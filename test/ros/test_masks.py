@@ -85,6 +85,24 @@ def test_masks_that_meet_nothing_are_told_after_a_while() -> None:
     assert told == [], "of depth that is rare each has met"
 
 
+def test_a_mask_that_meets_waiting_depth_ends_the_wait_of_those_before_it() -> None:
+    told: list[bool] = []
+    masks: Masks[int] = Masks(lambda item, mask: None, told.append)
+    for stamp in (3, 4, 20, 30):
+        masks.add(stamp, 0)
+    for stamp in (1, 2, 5, 6, 7, 8, 9):  # one less than are told
+        masks.add_mask(stamp, MASK)
+    masks.add_mask(20, MASK)
+    masks.add_mask(10, MASK)
+    assert told == []
+    masks.clear()
+    for stamp in (5, 100):
+        masks.add(stamp, 0)
+    for stamp in (1, 2, 3, 4, 6, 7, 8, 9):
+        masks.add_mask(stamp, MASK)
+    assert told == [], "one that met none may have no mask"
+
+
 def test_masks_that_come_at_once_after_a_pause_are_not_said_to_be_wrong() -> None:
     """The segmenter stood still, and depth of every 15th picture went on."""
     told: list[bool] = []
@@ -116,7 +134,7 @@ def test_masks_are_not_told_where_no_depth_is_made() -> None:
     told: list[bool] = []
     masks: Masks[int] = Masks(lambda item, mask: None, told.append)
     masks.add(0, 0)
-    for stamp in range(2 * KEPT_MASKS):
+    for stamp in range(1, 2 * KEPT_MASKS):
         masks.add_mask(stamp, MASK)
     assert told == []
 
@@ -135,6 +153,12 @@ def test_masks_that_come_too_late_are_told_so_and_those_of_a_loop_still_meet() -
     masks.add_mask(3 * PERIOD_NS, MASK)
     masks.add(3 * PERIOD_NS, 3)
     assert met == [3]
+    told.clear()
+    masks.clear()
+    masks.add(10**12, 0)
+    for number in range(2 * KEPT):
+        masks.add_mask(number * PERIOD_NS, MASK)
+    assert told == [], "nothing is known of before"
 
 
 def test_masks_wait_for_depth_that_is_seconds_behind() -> None:

@@ -6,6 +6,7 @@ import importlib.util
 import os
 from collections.abc import Iterator
 from contextlib import ExitStack
+from typing import Any
 
 import numpy as np
 import pytest
@@ -14,10 +15,11 @@ pytest.importorskip("rclpy", reason="needs ROS 2")
 pytest.importorskip("dkt_ros.msg", reason="needs the generated messages: make build")
 
 from diagnostic_msgs.msg import DiagnosticStatus
+from dkt_ros.srv import CaptureDepth
 from fixtures.red_rig import HEIGHT, WIDTH, RedRig, red_rig
-from fixtures.three_processes import ROOT, START_PATIENCE_S
+from fixtures.three_processes import ROOT, START_PATIENCE_S, stamp_ns
 from geometry_msgs.msg import Quaternion, TransformStamped, Vector3
-from sensor_msgs.msg import Image, PointCloud2
+from sensor_msgs.msg import CameraInfo, Image, PointCloud2
 
 from dkt_ros.ros.convert.images import mask_to_image
 from dkt_ros.ros.convert.messages import make_header
@@ -51,6 +53,14 @@ def xyz(cloud: PointCloud2) -> np.ndarray:
     return cells[..., :3]
 
 
+def turned_points(info: CameraInfo, image: Image) -> np.ndarray:
+    """What `turned` makes of the points of that depth."""
+    depth = np.frombuffer(image.data, np.float32).reshape(HEIGHT, WIDTH)
+    v, u = np.mgrid[0:HEIGHT, 0:WIDTH]
+    x, y = (u - info.k[2]) / info.k[0] * depth, (v - info.k[5]) / info.k[4] * depth
+    return np.stack([1 - y, 2 + x, 3 + depth], axis=-1)
+
+
 def test_clouds_stand_in_the_frame_at_their_own_stamp(rig: RedRig) -> None:
     """The whole one and the masked object's; depth stays in the camera's frame."""
     node, planner = rig.planner.node, rig.planner
@@ -74,17 +84,39 @@ def test_clouds_stand_in_the_frame_at_their_own_stamp(rig: RedRig) -> None:
 
     stamp = planner.wait_until(both, "clouds in base_link", START_PATIENCE_S)
     assert planner.depth[stamp].header.frame_id == FRAME
-    info, cloud = planner.camera_info[stamp], planner.points[stamp]
+    cloud = planner.points[stamp]
     assert cloud.header.frame_id == objects[stamp].header.frame_id == "base_link"
-    depth = np.frombuffer(planner.depth[stamp].data, np.float32).reshape(HEIGHT, WIDTH)
-    v, u = np.mgrid[0:HEIGHT, 0:WIDTH]
-    x, y = (u - info.k[2]) / info.k[0] * depth, (v - info.k[5]) / info.k[4] * depth
-    expected = np.stack([1 - y, 2 + x, 3 + depth], axis=-1)
+    expected = turned_points(planner.camera_info[stamp], planner.depth[stamp])
     np.testing.assert_allclose(xyz(cloud), expected, atol=1e-5)
     np.testing.assert_array_equal(np.isfinite(xyz(objects[stamp])[..., 0]), mask > 0)
     np.testing.assert_array_equal(xyz(objects[stamp])[mask > 0], xyz(cloud)[mask > 0])
     colors = np.frombuffer(cloud.data, np.uint32).reshape(HEIGHT, WIDTH, 8)[..., 4]
     assert (colors >> 16 & 255)[0, 0] == 250, "red"
+
+
+def test_a_captured_cloud_stands_in_the_frame_that_is_asked_for(rig: RedRig) -> None:
+    tell = rig.planner.node.create_publisher(TransformStamped, "/tf_stand_in", 10)
+    client = rig.planner.client(CaptureDepth, "/dkt/capture_depth")
+    request = CaptureDepth.Request(frames=1, timeout=60.0, frame="base_link")
+    asked = [client.call_async(request)]
+
+    def answered() -> Any:
+        tell.publish(turned(rig.show()))
+        rig.planner.spin_for(0.2)
+        if not asked[-1].done():
+            return None
+        answer = asked[-1].result()
+        if answer.status == CaptureDepth.Response.OK:
+            return answer
+        assert answer.status == CaptureDepth.Response.NO_TRANSFORM  # on a busy machine tf is late
+        asked.append(client.call_async(request))
+        return None
+
+    answer = rig.planner.wait_until(answered, "answer", START_PATIENCE_S)
+    assert answer.depth.header.frame_id == FRAME
+    assert answer.points.header == make_header(stamp_ns(answer.depth), "base_link")
+    expected = turned_points(answer.camera_info, answer.depth)
+    np.testing.assert_allclose(xyz(answer.points), expected, atol=1e-5)
 
 
 def test_a_stamp_that_tf_has_forgotten_is_told_apart(rig: RedRig) -> None:

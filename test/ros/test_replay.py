@@ -8,9 +8,10 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from itertools import pairwise
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -35,7 +36,7 @@ from std_msgs.msg import ColorRGBA, String
 
 from dkt_ros.bags.recording import RecordingOptions, record
 from dkt_ros.messages.fields import stamp_to_ns
-from dkt_ros.ros.replay.bag_player import message_class
+from dkt_ros.ros.replay.bag_player import BagPlayer, Pace, message_class
 from dkt_ros.ros.replay.node import main
 
 pytestmark = [pytest.mark.ros, pytest.mark.flaky(reruns=2)]
@@ -458,27 +459,27 @@ def test_types_that_are_not_installed_or_have_changed_are_named_and_left_out(
     assert asked.returncode == 2
 
 
-def write_texts(path: Path, **texts: Any) -> Path:
-    """A bag of std_msgs/String topics; bytes are written as they are."""
+def write_texts(path: Path, texts: Mapping[str, Sequence[str | bytes]], step_ns: int = 0) -> Path:
+    """A bag of std_msgs/String topics, a message every `step_ns`; bytes are written as they are."""
     store = get_typestore(Stores.ROS2_HUMBLE)
     kind = store.types["std_msgs/msg/String"]
     with Rosbag2Writer(path, version=8) as writer:
         for topic, values in texts.items():
             connection = writer.add_connection(topic, "std_msgs/msg/String", typestore=store)
-            for value in values:
+            for number, value in enumerate(values):
                 data = (
                     value
                     if isinstance(value, bytes)
                     else store.serialize_cdr(kind(data=value), connection.msgtype)
                 )
-                writer.write(connection, 1, data)
+                writer.write(connection, 1 + number * step_ns, data)
     return path
 
 
 def test_a_damaged_message_or_a_bad_topic_name_costs_itself_alone(
     tmp_path: Path, listener: Listener, replay: Callable[..., subprocess.Popen[str]]
 ) -> None:
-    bag = write_texts(tmp_path / "bag", **{"/text": [b"\0\1\0\0", "hello"], "/1-bad name": ["x"]})
+    bag = write_texts(tmp_path / "bag", {"/text": [b"\0\1\0\0", "hello"], "/1-bad name": ["x"]})
     listener.listen("/text", String)
     process = replay(bag, "--topics", "/text", *WAIT)
     assert listener.spin_until(lambda: bool(listener.heard["/text"])), finished(process)
@@ -497,7 +498,7 @@ def test_a_damaged_message_or_a_bad_topic_name_costs_itself_alone(
 def test_playing_nothing_is_an_error(
     tmp_path: Path, capfd: pytest.CaptureFixture[str], topics: tuple[str, ...]
 ) -> None:
-    bag = write_texts(tmp_path / "bag", **{"/text": [b"\0\1\0\0"] * 3})
+    bag = write_texts(tmp_path / "bag", {"/text": [b"\0\1\0\0"] * 3})
     assert main([str(bag), *topics]) == 2
     expected = "/text cannot be played" if topics else "none of its messages"
     assert expected in capfd.readouterr().err
@@ -506,7 +507,7 @@ def test_playing_nothing_is_an_error(
 def test_every_latched_message_reaches_a_late_subscriber(
     tmp_path: Path, listener: Listener, replay: Callable[..., subprocess.Popen[str]]
 ) -> None:
-    bag = write_texts(tmp_path / "bag", **{"/tf_like": [f"frame {i}" for i in range(15)]})
+    bag = write_texts(tmp_path / "bag", {"/tf_like": [f"frame {i}" for i in range(50)]})
     metadata = yaml.safe_load((bag / "metadata.yaml").read_text())
     information = metadata["rosbag2_bagfile_information"]
     profile = {"durability": "transient_local", "history": "keep_last", "depth": 100}
@@ -518,13 +519,43 @@ def test_every_latched_message_reaches_a_late_subscriber(
         reliability=ReliabilityPolicy.RELIABLE,
         durability=DurabilityPolicy.TRANSIENT_LOCAL,
     )
-    process = replay(bag, "--loop", "--rate", "0.001")
+    process = replay(bag, "--loop", "--rate", "1e-12")
     assert listener.spin_until(lambda: listener.node.count_publishers("/tf_like") == 1)
     time.sleep(1.0)  # all of them are published
     listener.listen("/tf_like", String, qos)
-    assert listener.spin_until(lambda: len(listener.heard["/tf_like"]) >= 15)
+    assert listener.spin_until(lambda: len(listener.heard["/tf_like"]) >= 50)
     process.send_signal(signal.SIGINT)
     assert finished(process) is not None
+
+
+def test_hours_without_messages_are_skipped(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """A recorder whose clock was set meanwhile."""
+    bag = write_texts(tmp_path / "bag", {"/text": ["before", "after"]}, 7200 * 10**9)
+    assert main([str(bag)]) == 0
+    said = capfd.readouterr().err
+    assert said.count("skipping 7200 s without messages") == 1
+    assert "2 messages on 1 topic" in said
+
+
+def test_what_is_lost_of_a_bag_is_told(bag: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    (file,) = bag.glob("*.mcap")
+    os.truncate(file, file.stat().st_size * 2 // 3)
+    assert main([str(bag), "--rate", "1e6"]) == 0
+    assert capfd.readouterr().err.count("its index is damaged, or missing") == 1
+
+
+@pytest.mark.parametrize(
+    ("counts", "seconds", "gap_s"), [((21, 3), 2, 0.2), ((1,), 0, 2.0), ((5,), 0, 2.0)]
+)
+def test_between_two_passes_a_frame_of_the_busiest_topic_is_waited_for(
+    counts: tuple[int, ...], seconds: int, gap_s: float
+) -> None:
+    topics = {f"/{number}": SimpleNamespace(count=count) for number, count in enumerate(counts)}
+    bag = SimpleNamespace(topics=topics, start_ns=5, end_ns=5 + seconds * 10**9)
+    player: Any = SimpleNamespace(topics=tuple(topics), _bag=bag, _pace=Pace(rate=0.5))
+    assert BagPlayer.loop_gap_s(player) == pytest.approx(gap_s)
 
 
 def test_compressed_topics_are_found_and_topics_for_nobody_do_not_hold_up(
@@ -553,6 +584,7 @@ def test_compressed_topics_are_found_and_topics_for_nobody_do_not_hold_up(
             "clock_hz is nan, expected a finite",
         ),
         (["BAG", "--topics", "/nope"], "no topic /nope; the bag holds"),
+        (["BAG", "--clock", "--remap", f"{INFO}:=/clock"], f"the bag's {INFO} is played as /clock"),
         (["BAG", "--wait-for-subscribers", "1", "--wait-timeout", "0.2"], "fewer than 1"),
         (["BAG", "--ros-args", "-p", "loop:=5"], "parameter loop is 5, expected a bool"),
         (["BAG", "--ros-args", "--log-level", "verbose"], "valid severity level"),

@@ -29,14 +29,21 @@ def test_what_is_no_viewers_url_is_told(url: str, capsys: pytest.CaptureFixture[
 @pytest.mark.parametrize(
     ("words", "said"),
     [
-        (["--save", "a.rrd", "--connect"], "--save and --connect: give one of them"),
-        (["--save", "scene.mcap"], "output scene.mcap does not end in .rrd"),
+        (["scene", "--save", "a.rrd", "--connect"], "--save and --connect: give one of them"),
+        (["scene", "--save", "scene.mcap"], "output scene.mcap does not end in .rrd"),
+        (
+            ["scene", "--namespace", "left"],
+            "--namespace: of live topics; expected no IN (it is scene",
+        ),
+        (["scene", "--duration", "3"], "--duration: of live topics; expected no IN (it is scene"),
+        (["--max-frames", "3"], "--max-frames: of recordings; expected IN, or --duration"),
+        (["--duration", "0"], "--duration 0: expected seconds above 0"),
     ],
 )
 def test_where_nothing_can_be_shown_is_told_before_anything_is_read(
     words: list[str], said: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert main(["view", "recording", *words]) == 2
+    assert main(["view", *words]) == 2
     assert said in capsys.readouterr().err
 
 

@@ -125,7 +125,7 @@ def test_an_output_that_was_cut_shows_no_more_of_its_recording(
     output: Callable[..., Path], kind: str
 ) -> None:
     cut = output("--format", kind, "--max-frames", str(COUNT - 1))
-    found = joined(list(moments(cut, SourceOptions(), not_loaded)))
+    found = joined(list(moments(cut / "scene", SourceOptions(), not_loaded)))
     assert len(found) == COUNT - 1
     assert all("depth" in shown and "raw" in shown for shown in found.values())
 

@@ -10,7 +10,7 @@ from typing import Any
 import yaml
 
 from dkt_ros.errors import DktError
-from dkt_ros.unique_keys import UniqueKeys
+from dkt_ros.unique_keys import NO_YAML, UniqueKeys
 
 
 def check_params_file(
@@ -60,7 +60,7 @@ def read_yaml(path: Path, loader: type[yaml.SafeLoader] = UniqueKeys) -> Any:
     """A file's contents. Raises DktError where it cannot be read, or is no YAML."""
     try:
         return yaml.load(path.read_text(encoding="utf-8"), loader)
-    except (yaml.YAMLError, ValueError, RecursionError) as error:
+    except NO_YAML as error:
         raise DktError(f"{path} is no YAML file: {error}") from error
     except OSError as error:
         raise DktError(f"{path} cannot be read: {error.strerror or error}") from error

@@ -36,6 +36,7 @@ from dkt_ros.wording import counted
 _PROGRESS_EVERY_S = 5.0
 _ACKNOWLEDGE_TIMEOUT_S = 5.0
 _POLL_S = 0.05
+_LONGEST_TURN_S = 3600.0  # rclpy takes no more than an int64 of nanoseconds
 _LONGEST_PAUSE_NS = 3600 * NANOSECONDS_PER_SECOND
 _OF_EVERY_NODE = {"/clock", "/parameter_events", "/rosout"}  # their subscribers mean nothing
 _DEEPEST = 2**31 - 1  # what middlewares count in
@@ -227,8 +228,13 @@ class BagPlayer:
             )
 
     def _open_clock(self) -> Publisher:
-        if "/clock" in self._channels:
-            raise DktError("the bag holds /clock itself: play it without --clock, or choose topics")
+        clock = self._node.resolve_topic_name("/clock")
+        for name, channel in self._channels.items():
+            if channel.publisher.topic_name == clock:
+                raise DktError(
+                    f"the bag's {name} is played as {clock}: play it without --clock, or choose "
+                    "other topics"
+                )
         return self._node.create_publisher(Clock, "/clock", QoSProfile(depth=10))
 
     def _topics_below(self, count: int) -> list[str]:
@@ -287,7 +293,7 @@ class BagPlayer:
                     self._publish_clock(bag_time(now))
                     self._clock_due = now + 1.0 / self._pace.clock_hz
                 wake = min(due, self._clock_due)
-            self._spin(max(0.0, wake - time.monotonic()))
+            self._spin(min(max(0.0, wake - time.monotonic()), _LONGEST_TURN_S))
 
     def _spin(self, seconds: float) -> None:
         self._turns.once(seconds)

@@ -85,6 +85,10 @@ def test_what_holds_for_all_and_for_one(tmp_path: Path, repo_root: Path) -> None
             "camera left: color topic is 'a b'",
         ),
         (
+            {"cameras": {"left": {**TOPICS["left"], "color_topic": None}}},
+            "camera left: color topic is None",
+        ),
+        (
             {"cameras": {"left": {**TOPICS["left"], "planner": "best"}}},
             "planner is 'best', expected one of none, antipodal",
         ),

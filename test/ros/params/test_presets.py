@@ -11,7 +11,10 @@ import pytest
 from fixtures.recorded_frames import labelled_frames, recorded
 
 from dkt_ros.arguments import parse_size
+from dkt_ros.bags.encode import MessageEncoder
 from dkt_ros.bags.recording import RecordingOptions, record
+from dkt_ros.bags.topics import CameraTopics
+from dkt_ros.bags.writer import BagWriter
 from dkt_ros.errors import DktError
 from dkt_ros.ros.params.parameters import NodeParameters
 from dkt_ros.ros.params.presets import (
@@ -156,6 +159,7 @@ def test_a_file_that_is_no_preset_is_named(cameras: Path, tmp_path: Path, conten
         ("{warm_up_size: 720p}", "warm_up_size is '720p', expected HEIGHTxWIDTH"),
         ("{warm_up_size: 720}", "warm_up_size is 720, expected a str"),
         ("{depth_unit: 0.1}", "parameter depth_unit is not known"),
+        ("{max_depth_m: true}", "max_depth_m is True, expected a float"),
         ("{depth_unit_m: 5}", "depth_unit_m is 5.0, expected 1e-05 to 0.1 m"),
         ("[1]", "expected names and values"),
     ],
@@ -203,8 +207,22 @@ def test_the_demonstrations_bag_names_its_camera(cameras: Path, repo_root: Path)
     with pytest.raises(DktError, match="has no /left/color/image, "):
         preset_of_bag(cameras, arguments | {"camera": "none"}, bag, "left")
     color = {"color_topic": "/camera/camera/color/image_raw"}
+    sized = preset_of_bag(cameras, arguments | {"warm_up_size": "96x128"}, bag)
+    assert sized.parameters == {**preset.parameters, "warm_up_size": "96x128"}
     named = preset_of_bag(cameras, arguments | color, bag)
     assert named == preset, "only its compressed form was recorded"
+
+
+def test_a_bag_without_depth_is_refused(cameras: Path, tmp_path: Path) -> None:
+    (labelled,) = labelled_frames(1)
+    frame, stamp_ns = labelled.frame, labelled.frame.stamp_ns
+    with BagWriter(tmp_path / "bag") as writer:
+        encoder = MessageEncoder(writer.typestore, frame.frame_id, color="raw")
+        info = encoder.camera_info(frame.intrinsics, stamp_ns)
+        writer.write(CameraTopics.camera_info, info, stamp_ns)
+        writer.write(CameraTopics.color, encoder.color_image(frame.rgb, stamp_ns), stamp_ns)
+    with pytest.raises(DktError, match=r"has no depth image among .*color.*; record one"):
+        preset_of_bag(cameras, dict.fromkeys(PRESET_ARGUMENTS, ""), tmp_path / "bag")
 
 
 def test_a_bag_whose_first_picture_is_damaged_is_played(cameras: Path, tmp_path: Path) -> None:
