@@ -38,6 +38,7 @@ from dkt_ros.bags.storage import (
 from dkt_ros.errors import DktError
 from dkt_ros.files import NO_ROOM, packed, shown, storage_error
 from dkt_ros.frames import NANOSECONDS_PER_SECOND
+from dkt_ros.unique_keys import NO_YAML
 from dkt_ros.wording import counted
 
 if TYPE_CHECKING:
@@ -358,7 +359,7 @@ def _metadata(path: Path, remarks: list[str]) -> dict[str, Any]:
         return {}
     try:
         return dict(yaml.safe_load(path.read_text(encoding="utf-8"))["rosbag2_bagfile_information"])
-    except (OSError, yaml.YAMLError, TypeError, KeyError, ValueError, RecursionError):
+    except (OSError, TypeError, KeyError, *NO_YAML):
         remarks.append("metadata.yaml cannot be read and is passed over")
         return {}
 
