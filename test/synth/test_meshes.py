@@ -171,4 +171,4 @@ def test_a_folder_without_any_says_what_it_looked_for(
     for suffix in (".obj", ".exr"):
         (tmp_path / f"folder{suffix}").mkdir()
     with pytest.raises(DktError, match=words):
-        read(tmp_path)
+        read(tmp_path, say=print)
