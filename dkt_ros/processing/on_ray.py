@@ -163,10 +163,8 @@ def _process(
     on_gpu: bool,
 ) -> Result:
     """One recording, on whatever machine. folder: what relative paths are relative to."""
-    if not on_gpu:
-        os.environ["CUDA_VISIBLE_DEVICES"] = (
-            ""  # Ray hides a GPU only from those that asked for one
-        )
+    if not on_gpu:  # Ray hides a GPU only from those that asked for a share of one
+        os.environ["CUDA_VISIBLE_DEVICES"] = ""
     told = 0.0
 
     def progress(name: str, done: int, total: int) -> None:
