@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from dkt_ros.geometry import is_reading
+from dkt_ros.geometry import is_reading, is_true_depth
 
 DECILES = 10
 BINS = 10
@@ -81,7 +81,7 @@ def frame_confidence_errors(
     tolerance: float,
 ) -> ConfidenceErrors:
     """Of one depth map (H, W) in metres, where it, the truth and the mask are; see frame_errors."""
-    used = np.flatnonzero(mask & is_reading(truth) & is_reading(predicted))
+    used = np.flatnonzero(mask & is_true_depth(truth) & is_reading(predicted))
     used = used[:: len(used) // _MOST_PIXELS + 1]
     p, g = (depth.ravel()[used].astype(np.float64) for depth in (predicted, truth))
     return confidence_errors(np.abs(p - g) / g, confidence.ravel()[used], tolerance)

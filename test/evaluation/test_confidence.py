@@ -74,10 +74,10 @@ def test_frames_that_err_to_either_side_are_calibrated_together() -> None:
 
 
 def test_pixels_without_truth_depth_or_mask_do_not_count() -> None:
-    truth = np.array([[1.0, 2.0, np.nan, 1.0, 1.0]])
-    depth = np.array([[1.1, 2.0, 1.0, np.nan, 5.0]])
-    confidence = np.array([[0.2, 0.8, 0.9, 0.0, 0.9]])
-    mask = np.array([[True, True, True, True, False]])
+    truth = np.array([[1.0, 2.0, np.nan, 1.0, 1.0, 65504.0]])
+    depth = np.array([[1.1, 2.0, 1.0, np.nan, 5.0, 1.0]])
+    confidence = np.array([[0.2, 0.8, 0.9, 0.0, 0.9, 0.9]])
+    mask = np.array([[True, True, True, True, False, True]])
     found = frame_confidence_errors(depth, truth, confidence, mask, 0.02)
     assert found.rel_by_decile[:2] == pytest.approx([0.0, 0.1])
     assert found.trusted_half_rel == 0.0
