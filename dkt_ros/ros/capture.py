@@ -10,7 +10,7 @@ import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
@@ -22,7 +22,6 @@ from std_msgs.msg import Header
 from dkt_ros.action import CaptureDepth as CaptureDepthAction
 from dkt_ros.alignment.aligner import AlignmentState
 from dkt_ros.errors import DktError, place_of
-from dkt_ros.estimator import DepthEstimate
 from dkt_ros.frames import are_of_one_camera
 from dkt_ros.geometry import Intrinsics, where
 from dkt_ros.messages.alignment import alignment_fields
@@ -41,6 +40,9 @@ from dkt_ros.ros.topics import CAPTURE, Result, cloud_options
 from dkt_ros.ros.transforms import Transforms
 from dkt_ros.srv import CaptureDepth
 from dkt_ros.wording import counted
+
+if TYPE_CHECKING:
+    from dkt_ros.estimator import DepthEstimate
 
 FRAMES, MOST_FRAMES = 5, 64
 TIMEOUT_S, LONGEST_TIMEOUT_S = 10.0, 600.0

@@ -9,7 +9,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
@@ -18,7 +18,6 @@ from std_msgs.msg import Header
 
 from dkt_ros.arrays import constant, device_of
 from dkt_ros.colors import colored
-from dkt_ros.estimator import DepthEstimate
 from dkt_ros.geometry import Box, normals, where
 from dkt_ros.messages.alignment import alignment_fields
 from dkt_ros.messages.compressed_images import depth_to_compressed
@@ -35,6 +34,9 @@ from dkt_ros.ros.convert.images import (
 from dkt_ros.ros.convert.messages import camera_info_with_header
 from dkt_ros.ros.params.parameters import NodeParameters
 from dkt_ros.ros.transforms import Way
+
+if TYPE_CHECKING:
+    from dkt_ros.estimator import DepthEstimate
 
 CAPTURE = "dkt/capture_depth"
 """Service and action, of a node's namespace."""

@@ -169,6 +169,8 @@ def test_grasps_of_what_stands_on_the_table(cell: Cell) -> None:
     assert (near_box & ~near_glass).any()
     np.testing.assert_allclose(rotations[:, :, 2], [[0, 0, -1]] * len(positions), atol=0.02)
     assert (np.abs(rotations[near_box][:, 0, 1]) > 0.85).all(), "across the box's narrow side"
+    loaded = Path(f"/proc/{cell.process.pid}/maps").read_text()
+    assert "libtorch" not in loaded, "it needs no torch, which takes seconds to import"
 
 
 def test_what_it_publishes_is_its_answer(cell: Cell) -> None:
