@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import faulthandler
 import fcntl
+import gc
 import importlib.util
 import os
 import signal
@@ -266,3 +267,11 @@ def pytest_sessionfinish(exitstatus: int) -> None:
     """Remembers the status that the process ends with."""
     global _exit_status
     _exit_status = int(exitstatus)
+
+
+def pytest_collection_finish() -> None:
+    """What is imported stays: no later collection of garbage has to look at it.
+
+    Tests of what is left in memory have a full one made, again and again.
+    """
+    gc.freeze()

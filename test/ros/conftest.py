@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
@@ -11,6 +12,13 @@ if TYPE_CHECKING:
     from fixtures.workshop import Workshop
 
     from dkt_ros.ros.node import DktNode
+
+
+@pytest.fixture(autouse=True, scope="module")
+def freeze_again() -> Iterator[None]:
+    """What test/conftest.py has frozen, where an engine's end thawed it."""
+    yield
+    gc.freeze()
 
 
 @pytest.fixture
