@@ -48,8 +48,9 @@ class Pace:
     """How a bag is played.
 
     rate: bag seconds per second. clock_hz: how often /clock is published between messages, 0 for
-    no /clock. topics: those to play, () for all. queue_depth: messages kept for slow subscribers;
-    of a latched topic at least as many as were kept when it was recorded.
+    no /clock. topics: those to play, () for all. queue_depth: messages kept for slow subscribers,
+    of a topic with fewer all of a pass; of a latched topic at least as many as were kept when it
+    was recorded.
     """
 
     rate: float = 1.0
@@ -217,7 +218,9 @@ class BagPlayer:
         )
         qos = QoSProfile(
             history=HistoryPolicy.KEEP_LAST,
-            depth=max(self._pace.queue_depth, topic.kept),
+            # No deeper than it can fill: Fast DDS asks its readers what they have with what fills a
+            # queue, otherwise after 3 s, which the end of a short bag would be waited for.
+            depth=max(min(self._pace.queue_depth, topic.count), topic.kept, 1),
             reliability=ReliabilityPolicy.RELIABLE,
             durability=durability,
         )
