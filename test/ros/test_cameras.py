@@ -56,7 +56,7 @@ def normals_checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def parameters(checkpoint: Path, **changes: Any) -> NodeParameters:
     given: dict[str, Any] = {"checkpoint": str(checkpoint), "device": "cpu", "cpu_threads": 1}
-    return NodeParameters(**given | {"depth": "network"} | changes)
+    return NodeParameters(**given | {"depth": "network", "warm_up_size": "32x32"} | changes)
 
 
 def picture(name: str, number: int) -> npt.NDArray[np.uint8]:

@@ -6,6 +6,7 @@ running back is what it is about.
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -22,7 +23,9 @@ pytest.importorskip("dkt_ros.msg", reason="needs the generated messages: make bu
 from diagnostic_msgs.msg import DiagnosticStatus
 from dkt_ros.msg import ScaleAlignment
 from fixtures.camera_process import FOCAL_PX, FRAME_ID
+from fixtures.red_network import SCALE, SHIFT, depth_of
 from fixtures.three_processes import (
+    ROOT,
     START_PATIENCE_S,
     CameraProcess,
     NodeProcess,
@@ -41,7 +44,7 @@ from examples.planner_subscriber import PlannerSubscriber, Scene, nearest_point
 pytestmark = [pytest.mark.ros, pytest.mark.flaky(reruns=2)]
 
 HEIGHT, WIDTH = 64, 96
-SCALE, SHIFT = 4.0, 0.5
+
 STEP_NS = 33_333_333
 
 
@@ -534,17 +537,21 @@ def wait_until_heard(rig: Rig) -> None:
     rig.exchange()  # and with it, whatever was shown before is done
 
 
-def test_a_second_camera_in_a_namespace(rig: Rig, checkpoint: Path, tmp_path: Path) -> None:
+def test_a_second_camera_in_a_namespace(
+    rig: Rig, checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Each node hears its own camera only; compressed transports; states set by service."""
+    monkeypatch.setenv("PYTHONPATH", str(ROOT / "test"), prepend=os.pathsep)
     arguments = node_arguments(
         checkpoint,
+        predictor="fixtures.red_network:load",
         autostart=False,
         color_transport="compressed",
         depth_transport="compressedDepth",
-        buffer_frames=1,
     )
     topics = ("color/image/compressed", "depth/image/compressedDepth", "color/camera_info")
-    depth = np.round(rig.truth[1] * 1000).astype(np.uint16)
+    truth = depth_of(picture())
+    depth = np.round(truth * 1000).astype(np.uint16)
     with (
         closing(NodeProcess(tmp_path / "left.log", "-r", "__ns:=/left", *arguments)) as node,
         closing(Planner("/left")) as planner,
@@ -557,7 +564,7 @@ def test_a_second_camera_in_a_namespace(rig: Rig, checkpoint: Path, tmp_path: Pa
         wait_until_heard(left)
         stamp = left.exchange()
         seen = as_array(left.planner.depth[stamp], "<f4", HEIGHT, WIDTH)
-        np.testing.assert_allclose(seen, rig.truth[1], atol=2e-3)
+        np.testing.assert_allclose(seen, truth, atol=2e-3)
         rig.now_ns = stamp
         other = rig.exchange()
         rig.planner.spin_for(0.1)
