@@ -73,6 +73,8 @@ class ProcessGroup:
                 stderr=subprocess.STDOUT,
                 env=self._environment,
                 start_new_session=True,
+                # A shell that started this in the background has made it ignore interrupts.
+                preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
             )
 
     def interrupt(self, name: str) -> None:

@@ -52,6 +52,21 @@ def test_a_failure_ends_the_wait_with_the_end_of_the_log(tmp_path: Path) -> None
     assert "line 10\n" not in str(caught.value)
 
 
+def test_children_heed_interrupts_that_the_shell_has_made_their_parent_ignore(
+    tmp_path: Path,
+) -> None:
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        with ProcessGroup(tmp_path, {}) as group:
+            group.start("child", SLEEP)
+            group.wait_for(lambda: "up" in group.log_text("child"), "start", timeout_s=60)
+            child = group._children["child"]
+    finally:
+        signal.signal(signal.SIGINT, before)
+    assert child.returncode == -signal.SIGINT
+    assert "KeyboardInterrupt" in group.log_text("child")
+
+
 def test_a_child_that_ends_early_is_a_failure_unless_it_may(tmp_path: Path) -> None:
     with ProcessGroup(tmp_path, {}) as group:
         group.start("brief", [sys.executable, "-c", "pass"])
