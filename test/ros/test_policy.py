@@ -85,20 +85,25 @@ def test_a_camera_in_a_namespace_has_its_own_enclave() -> None:
 
 
 def secured(
-    keystore: Path, log: Path, monkeypatch: pytest.MonkeyPatch, *arguments: str
+    keystore: Path,
+    log: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    *arguments: str,
+    module: str = "node",
 ) -> NodeProcess:
-    """dkt_node that speaks with this keystore's enclave or not at all."""
+    """A node that speaks with this keystore's enclave or not at all."""
     monkeypatch.setenv("ROS_SECURITY_ENABLE", "true")
     monkeypatch.setenv("ROS_SECURITY_STRATEGY", "Enforce")
     monkeypatch.setenv("ROS_SECURITY_KEYSTORE", str(keystore))
-    return NodeProcess(log, *arguments)
+    return NodeProcess(log, *arguments, module=module)
 
 
 def test_a_middleware_without_security_is_told_in_a_line(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "enclaves").mkdir()
-    with closing(secured(tmp_path, tmp_path / "log", monkeypatch)) as node:
+    # The planner is made as the node is, and loads no torch before.
+    with closing(secured(tmp_path, tmp_path / "log", monkeypatch, module="planner")) as node:
         assert node.process.wait(PATIENCE_S) != 0, "an empty keystore secures nothing"
         said = node.output()
     if NO_SECURITY not in said:

@@ -15,6 +15,7 @@ pytest.importorskip("dkt_ros.msg", reason="needs the generated messages: make bu
 
 import rclpy
 
+from dkt_ros.programs import MODULES
 from dkt_ros.ros import process
 from dkt_ros.ros.managed_node import ManagedNode
 from dkt_ros.ros.node import main
@@ -119,9 +120,8 @@ def test_a_parameter_file_for_other_nodes_is_told(
 def refusal(command: str, told: str, **environment: str) -> str:
     """The line with those words in which a command ends."""
     name, *words = command.split()
-    module = {"dkt_replay": "ros.replay.node", "dkt": "cli", "dkt_node": "ros.node"}[name]
     done = subprocess.run(
-        [sys.executable, "-m", f"dkt_ros.{module}", *words],
+        [sys.executable, "-m", MODULES[name], *words],
         env=os.environ | environment,
         capture_output=True,
         text=True,
@@ -132,7 +132,7 @@ def refusal(command: str, told: str, **environment: str) -> str:
     return line
 
 
-@pytest.mark.parametrize("command", ["dkt_node", "dkt_replay bag", "dkt doctor --dds"])
+@pytest.mark.parametrize("command", ["dkt_planner", "dkt_replay bag", "dkt doctor --dds"])
 def test_a_peer_that_does_not_exist_is_one_line_with_what_to_do(command: str) -> None:
     line = refusal(command, "no node can be made", ROS_STATIC_PEERS="256.1.1.1")
     assert "256.1.1.1; look at ROS_STATIC_PEERS, ROS_DOMAIN_ID and" in line
