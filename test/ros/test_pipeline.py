@@ -19,6 +19,7 @@ pytest.importorskip("dkt_ros.msg", reason="needs the generated messages: make bu
 
 import rclpy
 from fixtures.waiting import PATIENCE_S, eventually
+from fixtures.workshop import NoNetwork
 from rclpy.lifecycle import TransitionCallbackReturn
 from rclpy.qos import DurabilityPolicy, QoSProfile
 from sensor_msgs.msg import CameraInfo, CompressedImage, Image, RegionOfInterest
@@ -32,7 +33,6 @@ from dkt_ros.predict.predictor import Predictor, PredictorInfo
 from dkt_ros.ros.capture import Capture
 from dkt_ros.ros.convert.images import depth_to_image, rgb_to_image
 from dkt_ros.ros.convert.messages import make_header
-from dkt_ros.ros.engine import Engine
 from dkt_ros.ros.node import DktNode
 from dkt_ros.ros.node_report import InputTopic
 from dkt_ros.ros.params.parameters import NodeParameters
@@ -69,11 +69,11 @@ class SlowEstimator:
 
 @pytest.fixture
 def node(request: pytest.FixtureRequest) -> Iterator[DktNode]:
-    def build(parameters: NodeParameters) -> Engine:
+    def build(parameters: NodeParameters) -> NoNetwork:
         estimator: Any = SlowEstimator()
         if parameters.mode == "live" and parameters.live_publish == "latest":
             estimator.predictor.answers_every = 4 * PRESETS[parameters.live_preset].new
-        return Engine(estimator)
+        return NoNetwork(estimator)
 
     settings = [
         word
