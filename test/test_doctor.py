@@ -511,7 +511,7 @@ def test_a_checkpoint_that_is_not_there_is_an_error(tmp_path: Path) -> None:
 def test_the_checkpoint_is_described(checkpoint: Path) -> None:
     finding = doctor.check_checkpoint(checkpoint)
     assert finding.level == "ok"
-    assert finding.detail == f"tiny-random: depth, 0.2 M parameters, in {checkpoint}"
+    assert finding.detail == f"tiny-random: depth, 0.1 M parameters, in {checkpoint}"
 
 
 @pytest.mark.ros

@@ -1,13 +1,14 @@
 """Raw depth completed without a network: what any learned depth has to beat.
 
-Each baseline takes one frame of raw sensor depth (H, W) in metres, NaN (or 0) where the sensor saw
-nothing, and returns float32 (H, W) metres. Knows nothing of colour, networks or truth. Readings
-that exist are kept, right or wrong: a baseline cannot know which ones saw through glass.
+Each takes one frame of raw sensor depth (H, W) in metres, NaN (or 0) where the sensor saw nothing,
+and returns float32 (H, W) metres; `completions` has them all, of a video. Knows nothing of colour,
+networks or truth. Readings that exist are kept, right or wrong: a baseline cannot know which ones
+saw through glass.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import cv2
 import numpy as np
@@ -69,12 +70,6 @@ def _initial_plane(basis: np.ndarray, disparity: np.ndarray) -> np.ndarray:
     return np.asarray(planes[np.median(residuals, axis=0).argmin(), :, 0])
 
 
-def plane_fill(raw_depth: np.ndarray) -> np.ndarray:
-    """The raw depth, its holes filled with the dominant plane of fit_plane."""
-    known = is_reading(raw_depth)
-    return np.where(known, raw_depth, fit_plane(raw_depth)).astype(np.float32)
-
-
 def telea_fill(raw_depth: np.ndarray) -> np.ndarray:
     """Holes filled by Telea's fast-marching inpainting (OpenCV), in disparity of 16 bits."""
     known = is_reading(raw_depth)
@@ -89,10 +84,19 @@ def telea_fill(raw_depth: np.ndarray) -> np.ndarray:
     return np.where(known, raw_depth, depth).astype(np.float32)
 
 
-BASELINES: dict[str, Callable[[np.ndarray], np.ndarray]] = {
-    "raw": raw,
-    "nearest fill": nearest_fill,
-    "plane": fit_plane,
-    "plane fill": plane_fill,
-    "Telea": telea_fill,
-}
+BASELINES = ("raw", "nearest fill", "plane", "plane fill", "Telea")
+
+
+def completions(raw_depth: np.ndarray) -> Iterator[np.ndarray]:
+    """What each of BASELINES, in order, makes of a video (T, H, W); one at a time."""
+
+    def each(complete: Callable[[np.ndarray], np.ndarray]) -> np.ndarray:
+        return np.stack([complete(frame) for frame in raw_depth])
+
+    yield each(raw)
+    yield each(nearest_fill)
+    plane = each(fit_plane)
+    yield plane
+    yield np.where(is_reading(raw_depth), raw_depth, plane).astype(np.float32)
+    del plane
+    yield each(telea_fill)

@@ -14,7 +14,7 @@ import numpy as np
 
 from dkt_ros.datasets.iterate import Skipped
 from dkt_ros.errors import DktError
-from dkt_ros.evaluation.baselines import BASELINES
+from dkt_ros.evaluation.baselines import BASELINES, completions
 from dkt_ros.evaluation.judge import Figures, Judge
 from dkt_ros.evaluation.metrics import mean_of
 from dkt_ros.evaluation.models import ALIGNMENTS, MAIN_ALIGNMENTS, DepthModel, Depths
@@ -101,8 +101,8 @@ def evaluate_video(
     if floor is not None:
         found[TRUTH] = floor
     if video.raw is not None:
-        for name, complete in BASELINES.items():
-            found[name] = judge.depth(np.stack([complete(raw) for raw in video.raw]))
+        for name, depth in zip(BASELINES, completions(video.raw), strict=True):
+            found[name] = judge.depth(depth)
     if methods.predict_normals is not None:
         try:
             found[NORMALS] = judge.normals(methods.predict_normals(video.rgb))

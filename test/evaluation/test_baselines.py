@@ -15,15 +15,21 @@ def table(height: int = 40, width: int = 60) -> np.ndarray:
     return (1.0 / (0.8 + 0.02 * rows + 0.002 * columns)).astype(np.float32)
 
 
+def completed(depth: np.ndarray) -> dict[str, np.ndarray]:
+    """By name, what every baseline makes of the second frame of a video."""
+    found = baselines.completions(np.stack([depth + 1, depth]))
+    return {name: of[1] for name, of in zip(baselines.BASELINES, found, strict=True)}
+
+
 def test_raw_keeps_readings_and_marks_the_rest_unknown() -> None:
-    result = baselines.BASELINES["raw"](np.array([[1.0, 0.0, np.nan, np.inf]]))
+    result = baselines.raw(np.array([[1.0, 0.0, np.nan, np.inf]]))
     np.testing.assert_array_equal(result, [[1.0, np.nan, np.nan, np.nan]])
 
 
 def test_nearest_fill_takes_the_nearest_reading() -> None:
     depth = np.full((5, 7), np.nan)
     depth[2, 0], depth[2, 6] = 1.0, 2.0
-    filled = baselines.BASELINES["nearest fill"](depth)
+    filled = nearest_fill(depth)
     np.testing.assert_array_equal(filled[2], [1, 1, 1, filled[2, 3], 2, 2, 2])
     assert filled[2, 3] in (1.0, 2.0)
     assert (filled[:, 0] == 1.0).all()
@@ -36,7 +42,7 @@ def test_plane_ignores_two_fifths_of_outliers() -> None:
     depth[:, 50:] *= 1.5
     depth[:20, 40:50], depth[20:, 40:50] = np.nan, 0.0
     depth[5:15, 20:30] *= 1.4
-    np.testing.assert_allclose(baselines.BASELINES["plane"](depth), truth, rtol=1e-3)
+    np.testing.assert_allclose(baselines.fit_plane(depth), truth, rtol=1e-3)
 
 
 def test_plane_has_no_depth_past_its_horizon() -> None:
@@ -52,7 +58,7 @@ def test_plane_fill_changes_holes_only() -> None:
     depth = table()
     depth[10:20, 10:20] = np.nan
     depth[30, 30] = 9.0
-    filled = baselines.BASELINES["plane fill"](depth)
+    filled = completed(depth)["plane fill"]
     assert filled[30, 30] == 9.0
     np.testing.assert_allclose(filled[10:20, 10:20], table()[10:20, 10:20], rtol=1e-3)
 
@@ -61,15 +67,28 @@ def test_telea_continues_a_plane_into_a_small_hole() -> None:
     truth = table()
     depth = truth.copy()
     depth[18:22, 28:32] = np.nan
-    filled = baselines.BASELINES["Telea"](depth)
+    filled = baselines.telea_fill(depth)
     np.testing.assert_allclose(filled[18:22, 28:32], truth[18:22, 28:32], rtol=0.03)
     kept = np.isfinite(depth)
     np.testing.assert_array_equal(filled[kept], depth[kept])
 
 
+def test_each_name_is_its_baseline_s() -> None:
+    depth = table()
+    depth[10:20, 10:20] = np.nan
+    found = completed(depth)
+    for name, complete in (
+        ("raw", baselines.raw),
+        ("nearest fill", nearest_fill),
+        ("plane", baselines.fit_plane),
+        ("Telea", baselines.telea_fill),
+    ):
+        np.testing.assert_array_equal(found[name], complete(depth))
+
+
 @pytest.mark.parametrize("name", baselines.BASELINES)
 def test_no_reading_gives_no_depth(name: str) -> None:
-    result = baselines.BASELINES[name](np.full((4, 5), np.nan, np.float32))
+    result = completed(np.full((4, 5), np.nan, np.float32))[name]
     assert result.shape == (4, 5)
     assert result.dtype == np.float32
     assert np.isnan(result).all()

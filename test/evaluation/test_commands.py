@@ -13,9 +13,6 @@ import torch
 from fixtures import dataset_trees as trees
 from fixtures.one_thread import one_thread as one_thread
 from fixtures.tiny_checkpoint import make_tiny_checkpoint
-from fixtures.tiny_engines import ENGINE_SIZE
-from fixtures.tiny_engines import tiny_engine as tiny_engine
-from fixtures.tiny_engines import tiny_request as tiny_request
 from fixtures.tiny_networks import tiny_checkpoint as tiny_checkpoint
 
 import dkt_ros.predict.load as load_module
@@ -271,29 +268,6 @@ def test_both_modes_share_one_network_in_memory(
     arguments = ["eval", "--checkpoint", str(checkpoint), "--data", str(steady), "--steps", "1"]
     assert main([*arguments, "--mode", "both", "--no-normals", "--device", "cpu"]) == 0
     assert len(loaded) == 2, "one for each of the two above"
-
-
-def test_an_engine_beside_torch(
-    tmp_path: Path,
-    checkpoint: Path,
-    rendered: Path,
-    tiny_engine: Path,
-    capsys: pytest.CaptureFixture[str],
-) -> None:
-    pytest.importorskip("onnxruntime", reason="engines run with requirements/onnx.txt")
-    output = tmp_path / "figures.json"
-    arguments = ["eval", "--checkpoint", str(checkpoint), "--data", str(rendered)]
-    arguments += ["--device", "cpu", "--no-normals", "--output", str(output)]
-    graphs = ["--backend", "onnxruntime", "--engine-dir", str(tiny_engine)]
-    assert main([*arguments, *graphs]) == 0
-    said = capsys.readouterr().out
-    assert "dkt exact onnxruntime against dkt exact, same frames" in said
-    names = "video", "online"
-    found = [mean_of(output, f"dkt exact onnxruntime, {name}")["rel"] for name in names]
-    beside = [mean_of(output, f"dkt exact, {name}")["rel"] for name in names]
-    assert found == pytest.approx(beside, rel=1e-3)
-    assert main([*arguments, "--size", "{}x{}".format(*ENGINE_SIZE)]) == 0
-    assert beside == [mean_of(output, f"dkt exact, {name}")["rel"] for name in names]
 
 
 @pytest.mark.parametrize("flag", ["--engine-dir", "--engine"])

@@ -7,9 +7,10 @@ bounds the versions; raise a bound when this passes with the new one.
 from __future__ import annotations
 
 import ast
+import functools
 import importlib
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -36,12 +37,18 @@ _KNOWN = {
 _VERSIONS = f"diffusers {diffusers.__version__}, torch {torch.__version__}"
 
 
+@functools.cache
+def _sources() -> dict[Path, str]:
+    """The package's files."""
+    return {file: file.read_text("utf-8") for file in sorted(_PACKAGE.rglob("*.py"))}
+
+
 def _require(holds: bool, name: str, meaning: str) -> None:
     attribute = name.rpartition(".")[2]
     users = [
         str(file.relative_to(_PACKAGE.parent))
-        for file in sorted(_PACKAGE.rglob("*.py"))
-        if re.search(rf"\b{re.escape(name)}\b|[.\w]\.{attribute}\b", file.read_text("utf-8"))
+        for file, text in _sources().items()
+        if attribute in text and re.search(rf"\b{re.escape(name)}\b|[.\w]\.{attribute}\b", text)
     ]
     assert users, f"nothing uses {name} any more: remove it here"
     assert holds, (
@@ -115,20 +122,20 @@ def test_torch_has_the_private_modules(module: str, name: str) -> None:
 
 
 def test_every_private_name_in_use_is_known_here() -> None:
-    trees = {file: ast.parse(file.read_text("utf-8")) for file in _PACKAGE.rglob("*.py")}
-    own = {name for tree in trees.values() for name in _defined(tree)}
+    nodes = {file: list(ast.walk(ast.parse(text))) for file, text in _sources().items()}
+    own = {name for of_file in nodes.values() for name in _defined(of_file)}
     foreign = {
         name
-        for file, tree in trees.items()
+        for file, of_file in nodes.items()
         if "ros" not in file.relative_to(_PACKAGE).parts
-        for name in _private(tree)
+        for name in _private(of_file)
         if name not in own and name not in ("_SubParsersAction", "_exit")
     }
     assert foreign <= _KNOWN, f"private names without a test: {foreign - _KNOWN}"
 
 
-def _private(tree: ast.Module) -> Iterator[str]:
-    for node in ast.walk(tree):
+def _private(nodes: Iterable[ast.AST]) -> Iterator[str]:
+    for node in nodes:
         if isinstance(node, ast.Attribute) and node.attr.startswith("_"):
             if not node.attr.startswith("__"):
                 yield node.attr
@@ -136,8 +143,8 @@ def _private(tree: ast.Module) -> Iterator[str]:
             yield node.module or ""
 
 
-def _defined(tree: ast.Module) -> Iterator[str]:
-    for node in ast.walk(tree):
+def _defined(nodes: Iterable[ast.AST]) -> Iterator[str]:
+    for node in nodes:
         if isinstance(node, ast.FunctionDef | ast.ClassDef):
             yield node.name
         elif isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store):

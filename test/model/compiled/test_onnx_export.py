@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,11 @@ pytest.importorskip("onnxscript")
 from dkt_ros.model.compiled.onnx_export import check_nodes, export
 
 SIZE = (32, 48)
+
+
+def step_of_two(graphs: NetworkGraphs) -> Traceable:
+    """Of windows of two latent frames alone, which takes a third of the time to export."""
+    return replace(graphs.step(2), open=())
 
 
 def inputs_of(graph: Traceable) -> tuple[torch.Tensor, ...]:
@@ -43,7 +49,7 @@ def by_reference(proto: Any, graph: Traceable, inputs: tuple[torch.Tensor, ...])
 
 @torch.inference_mode()
 def test_half_precision(tiny_checkpoint: Path) -> None:
-    graph = NetworkGraphs(load_checkpoint(tiny_checkpoint, dtype="float16"), SIZE).step(2)
+    graph = step_of_two(NetworkGraphs(load_checkpoint(tiny_checkpoint, dtype="float16"), SIZE))
     proto = ir.to_proto(export(graph))
     onnx.checker.check_model(proto, full_check=True)
     types = {
@@ -104,7 +110,7 @@ def test_fp8(tiny_checkpoint: Path) -> None:
         plain = network.velocity(latents, latents, 500.0)
     assert use_fp8(network.transformer, largest) == 6
     graphs = NetworkGraphs(network, SIZE)
-    graph = graphs.step(2)
+    graph = step_of_two(graphs)
     proto = ir.to_proto(export(graph))
     onnx.checker.check_model(proto, full_check=True)
     producers = {name: node for node in proto.graph.node for name in node.output}
