@@ -6,6 +6,7 @@ Knows their shape. Knows nothing of where they go. Metres.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import cache
 
 import numpy as np
 
@@ -97,7 +98,18 @@ def palm(thumb: float) -> list[Mesh]:
 
     The thumb lies at +x and closes towards -z by `thumb` radians.
     """
-    parts = [
+    base, c, s = np.array([0.024, 0.018, -0.006]), np.cos(thumb), np.sin(thumb)
+    knuckle = base + 0.048 * np.array([0.62 * c + 0.1, 0.75, -0.62 * s])
+    middle = knuckle + 0.034 * np.array([0.45 * c, 0.8, -0.6 * s])
+    tip = middle + 0.026 * np.array([0.25 * c, 0.85, -0.6 * s])
+    parts = [capsule(base, knuckle, 0.016, 0.0125), capsule(knuckle, middle, 0.0125, 0.0105)]
+    return [*_bones(), *parts, capsule(middle, tip, 0.0105, 0.0085)]
+
+
+@cache
+def _bones() -> list[Mesh]:
+    """The palm's own, one for each finger."""
+    return [
         capsule(
             np.array([0.018 - 0.012 * k, 0.005, 0.0]),
             np.array([0.033 - 0.0215 * k, 0.088 - 0.006 * abs(k - 1.2), 0.0]),
@@ -106,12 +118,6 @@ def palm(thumb: float) -> list[Mesh]:
         )
         for k in range(FINGERS)
     ]
-    base, c, s = np.array([0.024, 0.018, -0.006]), np.cos(thumb), np.sin(thumb)
-    knuckle = base + 0.048 * np.array([0.62 * c + 0.1, 0.75, -0.62 * s])
-    middle = knuckle + 0.034 * np.array([0.45 * c, 0.8, -0.6 * s])
-    tip = middle + 0.026 * np.array([0.25 * c, 0.85, -0.6 * s])
-    parts += [capsule(base, knuckle, 0.016, 0.0125), capsule(knuckle, middle, 0.0125, 0.0105)]
-    return [*parts, capsule(middle, tip, 0.0105, 0.0085)]
 
 
 def forearm(long: float) -> tuple[list[Mesh], Mesh]:

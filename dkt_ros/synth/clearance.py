@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import lru_cache
 
 import cv2
 import numpy as np
@@ -33,16 +34,22 @@ def frame_of(x: np.ndarray, z: np.ndarray, origin: np.ndarray) -> np.ndarray:
     return pose
 
 
+@lru_cache(maxsize=1)
 def eyes_along(path: CameraPath | HandPath) -> np.ndarray:
-    """(WATCHED, 3): where the camera is, frame by frame."""
-    return np.array([eye_of(path.world_to_camera(frame)) for frame in range(WATCHED)])
+    """(WATCHED, 3): where the camera is, frame by frame; not to be written to."""
+    eyes = np.array([eye_of(path.world_to_camera(frame)) for frame in range(WATCHED)])
+    eyes.flags.writeable = False
+    return eyes
 
 
 def least_distance(some: np.ndarray, others: np.ndarray) -> float:
     """Least distance between two sets of points."""
+    x, y, z = others.T.copy()  # each on its own: sums over rows of three are slow
     return min(
-        float(np.linalg.norm(part[:, None] - others[None], axis=-1).min())
-        for part in np.array_split(some, max(1, len(some) // 64))
+        float(np.sqrt(((px - x) ** 2 + (py - y) ** 2 + (pz - z) ** 2).min()))
+        for px, py, pz in (
+            part.T[..., None] for part in np.array_split(some, max(1, len(some) // 64))
+        )
     )
 
 
@@ -59,7 +66,10 @@ def cleared(path: CameraPath | HandPath, points: np.ndarray) -> CameraPath | Han
 
 
 def fits(mesh: Mesh, pose: np.ndarray, scene: Scene, points: np.ndarray, gap: float) -> bool:
-    """Whether a mesh keeps clear of the objects, the table, the near walls and the camera."""
+    """Whether a mesh keeps clear of the objects, the table, the near walls and the camera.
+
+    gap: least distance in metres from the objects; below 0 they are not looked at.
+    """
     vertices = placed(mesh[0], pose)
     if vertices[:, 2].min() < 0.002 or least_distance(eyes_along(scene.path), vertices[::5]) < 0.1:
         return False
@@ -67,6 +77,8 @@ def fits(mesh: Mesh, pose: np.ndarray, scene: Scene, points: np.ndarray, gap: fl
         local = placed(vertices - panel.centre, about_z(-panel.turn))
         if (np.abs(local) < np.array(panel.half)).all(axis=1).any():
             return False
+    if gap < 0:
+        return True
     near = points[(np.abs(points - vertices.mean(axis=0)) < np.ptp(vertices, axis=0)).all(axis=1)]
     return not len(near) or least_distance(vertices[::5], near) > gap
 

@@ -8,6 +8,8 @@ Meshes are (V,3) float64 vertices and (F,3) int64 faces, outward by the right ha
 
 from __future__ import annotations
 
+from functools import lru_cache
+
 import numpy as np
 
 SEGMENTS = 48
@@ -62,23 +64,32 @@ def turn(section: Profile, cross: np.ndarray | None = None, closed_ring: bool = 
     xyz = np.empty((rings, SEGMENTS, 3))
     xyz[..., :2] = body[:, None, :1] * ring
     xyz[..., 2] = body[:, None, 1]
+    vertices = xyz.reshape(-1, 3)
+    if not closed_ring:
+        ends = [[0.0, 0.0, section[0, 1]], [0.0, 0.0, section[-1, 1]]]
+        vertices = np.vstack([vertices, ends])
+    return vertices, _turned_faces(rings, closed_ring)
+
+
+@lru_cache(maxsize=64)
+def _turned_faces(rings: int, closed_ring: bool) -> np.ndarray:
+    """Faces of so many rings of SEGMENTS vertices and, unless closed, the two ends after them."""
     index = np.arange(rings * SEGMENTS).reshape(rings, SEGMENTS)
     lower = index if closed_ring else index[:-1]
     upper = np.roll(index, -1, axis=0) if closed_ring else index[1:]
     a, b = lower, np.roll(lower, -1, axis=1)
     d, c = upper, np.roll(upper, -1, axis=1)
     faces = [np.stack([a, b, c], -1).reshape(-1, 3), np.stack([a, c, d], -1).reshape(-1, 3)]
-    vertices = xyz.reshape(-1, 3)
     if not closed_ring:
-        first, last = len(vertices), len(vertices) + 1
-        ends = [[0.0, 0.0, section[0, 1]], [0.0, 0.0, section[-1, 1]]]
-        vertices = np.vstack([vertices, ends])
+        first, last = index.size, index.size + 1
         around = np.arange(SEGMENTS)
         after = np.roll(around, -1)
         base, top = index[0], index[-1]
         faces.append(np.stack([np.full(SEGMENTS, first), base[after], base[around]], -1))
         faces.append(np.stack([np.full(SEGMENTS, last), top[around], top[after]], -1))
-    return vertices, np.vstack(faces)
+    together = np.vstack(faces)
+    together.flags.writeable = False  # all that are turned alike share them
+    return together
 
 
 def stack(rings: list[tuple[float, float, float]]) -> Mesh:

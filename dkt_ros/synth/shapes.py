@@ -6,6 +6,7 @@ Every shape stands upright with its base at z = 0 and its axis on z. Metres.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 
@@ -38,7 +39,7 @@ class Shape:
         """Metres from the table to the top."""
         return float(self.outline[:, 1].max())
 
-    @property
+    @cached_property
     def radius(self) -> float:
         """Metres from the axis to the farthest point."""
         return float(np.linalg.norm(self.vertices[:, :2], axis=1).max())

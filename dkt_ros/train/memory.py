@@ -19,8 +19,8 @@ from dkt_ros.model.network import DktNetwork
 from dkt_ros.train.recipe import Recipe
 from dkt_ros.train.tuning import prepare
 
-MakeNetwork = Callable[["int | None"], DktNetwork]
-"""A network on the meta device, of so many blocks (None: all), its context collapsed."""
+MakeNetwork = Callable[[int], DktNetwork]
+"""A network on the meta device, of so many blocks, its context collapsed."""
 
 
 @dataclass(frozen=True)
@@ -60,7 +60,7 @@ def without_memory(recipe: Recipe) -> MakeNetwork:
     folder = checked_folder(recipe.checkpoint_folder())
     prompt = read_prompt(folder / PROMPT_FILE)
 
-    def make(layers: int | None) -> DktNetwork:
+    def make(layers: int) -> DktNetwork:
         return on_meta(empty_network(folder, prompt), prompt, layers)
 
     return make
@@ -82,20 +82,19 @@ def on_meta(network: DktNetwork, prompt: Tensor, layers: int | None) -> DktNetwo
 
 def count(recipe: Recipe, make: MakeNetwork, bf16: bool) -> Memory:
     """What the recipe's training holds; bf16: computes in bfloat16."""
-    one, two = (_kept(recipe, make(layers), bf16) for layers in (1, 2))
-    block, outside = two - one, 2 * one - two
-    network = make(None)
-    transformer = network.transformer
-    parameters = sum(p.numel() for p in transformer.parameters())
-    learn = sum(p.numel() for p in prepare(network, recipe).values())
-    adapters = sum(p.numel() for n, p in transformer.named_parameters() if "lora_" in n)
+    short = make(1)
+    one, two = (_counts(recipe, network, bf16) for network in (short, make(2)))
+    config = short.transformer.config
+    layers = config["num_layers"]  # all alike
+    parameters, learn, adapters, kept = (
+        a + (layers - 1) * (b - a) for a, b in zip(one, two, strict=True)
+    )
     frozen_bytes = 2 if bf16 and recipe.method == "lora" else 4
-    layers = len(transformer.blocks)
-    kept = outside + layers * block
     if recipe.gradient_checkpointing:
-        width = transformer.config["num_attention_heads"] * transformer.config["attention_head_dim"]
-        tokens = _latents(recipe, network)[0, 0].numel() // 4
-        kept = outside + layers * (2 if bf16 else 4) * width * tokens + block
+        width = config["num_attention_heads"] * config["attention_head_dim"]
+        tokens = _latents(recipe, short)[0, 0].numel() // 4
+        block = two[-1] - one[-1]
+        kept += block - layers * (block - (2 if bf16 else 4) * width * tokens)
     return Memory(
         parameters=parameters,
         learn=learn,
@@ -115,9 +114,16 @@ def _latents(recipe: Recipe, network: DktNetwork) -> Tensor:
     return torch.empty(shape, device="meta")
 
 
-def _kept(recipe: Recipe, network: DktNetwork, bf16: bool) -> int:
-    """Bytes that a short network keeps for the backward pass of one sample."""
-    prepare(network, replace(recipe, gradient_checkpointing=False))
+def _counts(recipe: Recipe, network: DktNetwork, bf16: bool) -> tuple[int, int, int, int]:
+    """Of a short network: its weights, those that learn, adapters' own; bytes that it keeps.
+
+    The last for the backward pass of one sample.
+    """
+    parameters = sum(p.numel() for p in network.transformer.parameters())
+    chosen = prepare(network, replace(recipe, gradient_checkpointing=False))
+    learn = sum(p.numel() for p in chosen.values())
+    named = network.transformer.named_parameters()
+    adapters = sum(p.numel() for name, p in named if "lora_" in name)
     if bf16:  # autocast computes with bfloat16 copies
         for parameter in network.transformer.parameters():
             parameter.data = parameter.data.to(torch.bfloat16)
@@ -144,4 +150,4 @@ def _kept(recipe: Recipe, network: DktNetwork, bf16: bool) -> int:
         torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor),
     ):
         network.velocity(x, x, 500.0)  # input channels are as many, whatever is shown
-    return sum(storage.nbytes() for storage in kept.values())
+    return parameters, learn, adapters, sum(storage.nbytes() for storage in kept.values())

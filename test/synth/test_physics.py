@@ -6,6 +6,7 @@ import hashlib
 import os
 import subprocess
 import sys
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -17,22 +18,27 @@ from dkt_ros.synth.physics import settle
 from dkt_ros.synth.sampling import SceneOptions, sample_scene
 from dkt_ros.synth.scene import Scene, placed
 
-_OPEN = SceneOptions(drop_share=1.0, container_share=0.0)
-_CONTAINED = SceneOptions(drop_share=1.0, container_share=1.0)
+_OPEN = SceneOptions(objects=(3, 3), drop_share=1.0, container_share=0.0)
+_CONTAINED = SceneOptions(objects=(3, 3), drop_share=1.0, container_share=1.0)
 _PROGRAM = "import test_physics; print(test_physics.settled_digest())"
 
 
+@cache
+def settled() -> Scene:
+    """A scene at rest."""
+    return settle(sample_scene(5, 1, _OPEN))
+
+
 def settled_digest() -> str:
-    """SHA-256 of all poses of a scene at rest."""
-    scene = settle(sample_scene(5, 1, _OPEN))
-    return hashlib.sha256(b"".join(item.pose.tobytes() for item in scene.items)).hexdigest()
+    """SHA-256 of all poses in it."""
+    return hashlib.sha256(b"".join(item.pose.tobytes() for item in settled().items)).hexdigest()
 
 
 def world_vertices(scene: Scene) -> list[np.ndarray]:
     return [placed(item.shape.vertices, item.pose) for item in scene.items]
 
 
-@pytest.mark.parametrize(("content", "index"), [(_OPEN, 0), (_CONTAINED, 2)])
+@pytest.mark.parametrize(("content", "index"), [(_OPEN, 0), (_CONTAINED, 0)])
 def test_dropped_objects_come_to_rest_in_their_area(content: SceneOptions, index: int) -> None:
     started = sample_scene(5, index, content)
     scene = settle(started)
@@ -59,8 +65,7 @@ def test_dropped_objects_come_to_rest_in_their_area(content: SceneOptions, index
 
 
 def test_a_dropped_object_turned_over() -> None:
-    scene = settle(sample_scene(5, 1, _OPEN))
-    uprightness = [abs(item.pose[2, 2]) for item in scene.items]
+    uprightness = [abs(item.pose[2, 2]) for item in settled().items]
     assert min(uprightness) < 0.5
     assert max(uprightness) > 0.9
 

@@ -124,7 +124,7 @@ def test_numbers_of_objects_and_frames_fit_what_is_asked_for(
 
 @pytest.mark.bpy
 def test_the_command_renders_three_materials_of_the_same_truth(tmp_path: Path) -> None:
-    words = "synth tabletop --seed 5 --scenes 1 --size 40x72 --samples 1 --output"
+    words = "synth tabletop --seed 5 --scenes 1 --size 40x72 --samples 1 --sensor tof --output"
     assert main([*words.split(), str(tmp_path)]) == 0
     assert sorted(path.name for path in tmp_path.glob("*.tar")) == [
         f"s0005-000000-{material}.tar" for material in sorted(MATERIALS)
@@ -138,6 +138,7 @@ def test_the_command_renders_three_materials_of_the_same_truth(tmp_path: Path) -
         np.testing.assert_array_equal(frame.instance, instances)
         assert frame.mask is not None
         assert frame.mask.max() == _KINDS[material]
+        assert frame.extra["sensor"] == "tof"
         things = frame.extra["objects"]
         assert [t["vertices"] for t in things] == [
             t["vertices"] for t in frames["diffuse"].extra["objects"]

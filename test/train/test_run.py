@@ -234,7 +234,7 @@ def test_shown_raw_depth_it_starts_as_it_was_and_is_killed_and_resumed_to_the_la
 
     whole, parts = tmp_path / "whole", tmp_path / "parts"
     run(whole)
-    run(parts)
+    shutil.copytree(whole, parts)
     for step in (4, 5, 6):  # as if it had been killed after the third
         shutil.rmtree(parts / "states" / f"step-{step:08d}")
     shutil.rmtree(parts / "checkpoint")

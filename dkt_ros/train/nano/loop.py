@@ -97,7 +97,7 @@ class NanoTrainer(SmallTrainer):
         batch = self.data.batch(self.config.seed, 2**31, (stage.height, stage.width), 64, 1)
         target = to_tensors(batch).target
         latents = torch.cat(
-            [self.model.encode(t.expand(-1, 3, -1, -1, -1)) for t in target[:, None]]
+            [self.model.encode(some.expand(-1, 3, -1, -1, -1)) for some in target.split(8)]
         )
         self.model.latents_mean.copy_(latents.mean(dim=(0, 2, 3, 4)))
         self.model.latents_std.copy_(latents.std(dim=(0, 2, 3, 4)).clamp(min=1e-3))

@@ -167,14 +167,14 @@ def test_one_batch_is_learned(scenes: Path) -> None:
     config = tiny(
         200,
         vae_steps=30,
-        encoder_steps=30,
+        encoder_steps=6,
         learning_rate=5e-3,
         loss={"sigma_one_share": 1.0},
     )
     trainer = NanoTrainer(config, data)
-    history = [trainer.train_step() for _ in range(90)]
+    history = [trainer.train_step() for _ in range(66)]
     assert history[29]["reconstruction"] < 0.5 * history[0]["reconstruction"]
-    assert history[-1]["pixel"] < 0.7 * history[60]["pixel"]
+    assert history[-1]["pixel"] < 0.7 * history[36]["pixel"]
 
 
 def test_one_batch_is_seen_at_other_noise_each_time(scenes: Path) -> None:
@@ -232,11 +232,12 @@ def test_a_clip_starts_as_good_as_its_pictures() -> None:
 
 def test_train_saves_and_goes_on_with_the_same_network_alone(scenes: Path, tmp_path: Path) -> None:
     lines: list[str] = []
-    train(tiny(), scenes, tmp_path / "run", report=lines.append, report_every=4)
+    short = {"vae_steps": 1, "encoder_steps": 1, "decay_steps": 1}
+    train(tiny(4, **short), scenes, tmp_path / "run", report=lines.append, report_every=2)
     assert (tmp_path / "run" / STATE_FILE).is_file()
     assert (tmp_path / "run" / NanoTrainer.WEIGHTS / "dkt.json").is_file()
-    assert any("step 12" in line and "norm" in line for line in lines)
-    other = tiny(network={**TINY, "layers": 2})
+    assert any("step 4" in line and "norm" in line for line in lines)
+    other = tiny(4, **short, network={**TINY, "layers": 2})
     with pytest.raises(DktError, match="network was"):
         train(other, scenes, tmp_path / "run", resume=True, report=lines.append)
 
@@ -260,14 +261,17 @@ def test_what_few_sequences_lack_is_told(scenes: Path, tmp_path: Path) -> None:
         (tmp_path / scene.name).symlink_to(scene)
     write_scene(tmp_path, "with", frames=5, size=(32, 48), raw_depth=True)
     told: list[str] = []
-    stage = {"steps": 8, "height": 32, "width": 48, "batch": 2, "clip_every": 4, "clip_frames": 9}
-    config = tiny(stages=[stage], condition="raw_depth")
+    stage = {"steps": 2, "height": 32, "width": 48, "batch": 2, "clip_every": 4, "clip_frames": 9}
+    short: dict[str, Any] = {"stages": [stage], "vae_steps": 1, "encoder_steps": 0}
+    short |= {"warmup_steps": 1, "decay_steps": 1}
+    config = tiny(**short, condition="raw_depth")
     train(config, tmp_path, tmp_path / "run", report=told.append)
     assert told[0] == "raw depth: 1 of 4 sequences have it"
     assert told[1].startswith("clips of up to 9 frames are trained on, the longest sequence has 5:")
     told.clear()
-    train(tiny(8), tmp_path, tmp_path / "plain", report=told.append)
-    assert told[0] == "4 sequences, step 0 of 8"
+    stage["clip_frames"] = 5
+    train(tiny(**short), tmp_path, tmp_path / "plain", report=told.append)
+    assert told[0] == "4 sequences, step 0 of 2"
 
 
 @pytest.mark.parametrize(
