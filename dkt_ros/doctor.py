@@ -61,7 +61,6 @@ print(getattr(module, "__version__", None) or importlib.metadata.version(sys.arg
 """Loads the module that is named and prints its version."""
 
 MODULES: tuple[tuple[str, str, Level, str], ...] = (
-    ("diffusers", "diffusers", "error", _CORE),
     ("opencv", "cv2", "error", _CORE),
     ("scipy", "scipy", "lack", f"clouds without outliers need it: {install('clouds')}"),
     ("launch", "launch_ros", "lack", f"`ros2 launch` {_WITH_ROS}"),
@@ -173,6 +172,7 @@ def examine(checkpoint: Path | None = None) -> Iterator[Finding]:
     yield from check_ros()
     yield from check_network()
     yield _found("torch", "error", check_torch, _CORE)
+    yield _found("diffusers", "error", check_diffusers, _CORE)
     for module in MODULES:
         yield check_module(*module)
     yield _found("tensorrt", "lack", check_tensorrt, "first see to what the node needs")
@@ -443,6 +443,13 @@ def check_torch() -> Finding:
             "fits the driver",
         )
     return Finding("torch", "note", f"{detail}: enough for dkt-nano, not for the large checkpoints")
+
+
+def check_diffusers() -> Finding:
+    """diffusers, loaded here: the checkpoint needs it and torch, which take seconds."""
+    import diffusers
+
+    return Finding("diffusers", "ok", diffusers.__version__)
 
 
 def check_checkpoint(folder: Path | None) -> Finding:

@@ -53,8 +53,9 @@ def put_module(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> PutModule:
 
 
 @pytest.fixture
-def without_modules(put_module: PutModule) -> None:
-    """No module that the report tries to load does load."""
+def without_modules(put_module: PutModule, monkeypatch: pytest.MonkeyPatch) -> None:
+    """No module that the report tries to load does load, but torch."""
+    monkeypatch.setitem(sys.modules, "diffusers", None)
     for module in ("tensorrt", "tensorrt_rtx", *(module for _, module, _, _ in doctor.MODULES)):
         put_module(module, "raise OSError('libodd.so.1: cannot open shared object file')")
 
@@ -68,8 +69,8 @@ def test_a_complete_environment_has_all_that_the_node_needs(
     for name in ("python", "ros", "middleware", "messages", "diffusers", "opencv", "checkpoint"):
         assert findings[name]["level"] == "ok", findings[name]
     assert status == 0
-    names = [name for name, *_ in doctor.MODULES]
-    looked = ["python", "dkt_ros", "ros", "middleware", "messages", "discovery", "torch", *names]
+    looked = ["python", "dkt_ros", "ros", "middleware", "messages", "discovery", "torch"]
+    looked += ["diffusers", *(name for name, *_ in doctor.MODULES)]
     looked += ["tensorrt", "data", "onnx", "train", "checkpoint"]
     assert [name for name in findings if name in looked] == looked
     assert findings["messages"]["detail"] == "GraspCandidates, ScaleAlignment, StageTiming"
@@ -83,8 +84,10 @@ def test_what_does_not_load_is_named_with_the_reason_and_advice(checkpoint: Path
         assert findings[name].level == level
         assert findings[name].detail == "OSError: libodd.so.1: cannot open shared object file"
         assert findings[name].advice
-    errors = {name for name, _, level, _ in doctor.MODULES if level == "error"}
-    assert errors == {"diffusers", "opencv"}
+    assert findings["diffusers"].detail.startswith("ModuleNotFoundError: import of diffusers")
+    assert findings["diffusers"].advice == findings["opencv"].advice
+    errors = {name for name, finding in findings.items() if finding.level == "error"}
+    assert errors - {"ros", "middleware", "messages"} == {"diffusers", "opencv", "checkpoint"}
 
 
 @pytest.mark.usefixtures("without_modules")
@@ -94,7 +97,7 @@ def test_text_names_what_keeps_the_node_from_running(
     monkeypatch.setitem(sys.modules, "rclpy", None)
     assert main(["doctor", "--checkpoint", str(checkpoint)]) == 1
     lines = capsys.readouterr().out.splitlines()
-    assert lines[-1] == "The node cannot run. Wrong or missing: ros, diffusers, opencv."
+    assert lines[-1] == "The node cannot run. Wrong or missing: ros, diffusers, opencv, checkpoint."
     at = next(i for i, line in enumerate(lines) if line.startswith("lack   scipy"))
     assert install("clouds") in lines[at + 1]
 
@@ -134,25 +137,36 @@ def test_the_last_line_and_the_status_say_what_it_comes_to(
 
 WITHOUT_TORCH = """
 import sys
-from unittest.mock import patch
 from dkt_ros import doctor
 from dkt_ros.cli import main
 sys.modules["torch"] = None
 for name in "MODULES", "_WORK":
     setattr(doctor, name, ())
-with patch.object(doctor, "check_ros", tuple), patch.object(doctor, "check_network", tuple):
-    sys.exit(main(["doctor", "--json"]))
+sys.exit(main(["doctor", "--json"]))
 """
 
 
-def test_without_torch_the_rest_is_looked_at_all_the_same() -> None:
+@pytest.mark.ros
+def test_without_torch_and_a_middleware_the_rest_is_looked_at_all_the_same() -> None:
+    """As of an RMW_IMPLEMENTATION from a shell's profile that is not installed here.
+
+    It ends every process that asks for it.
+    """
     run = subprocess.run(
-        [sys.executable, "-c", WITHOUT_TORCH], capture_output=True, text=True, check=False
+        [sys.executable, "-c", WITHOUT_TORCH],
+        env=os.environ | {"RMW_IMPLEMENTATION": "rmw_nowhere_cpp"},
+        capture_output=True,
+        text=True,
+        check=False,
     )
     assert run.returncode == 1, run.stderr
-    levels = {finding["name"]: finding["level"] for finding in json.loads(run.stdout)}
-    del levels["dkt_ros"]
-    assert levels == {"python": "ok", "torch": "error", "tensorrt": "lack", "checkpoint": "error"}
+    findings = {finding["name"]: finding for finding in json.loads(run.stdout)}
+    levels = {"python": "ok", "torch": "error", "tensorrt": "lack", "checkpoint": "error"}
+    assert {name: findings[name]["level"] for name in levels} == levels
+    assert findings["discovery"]["level"] in ("ok", "lack")
+    assert findings["middleware"]["level"] == "error"
+    assert "RMW_IMPLEMENTATION is rmw_nowhere_cpp" in findings["middleware"]["detail"]
+    assert "unset it" in findings["middleware"]["advice"]
 
 
 class OddError(Exception):
@@ -259,25 +273,6 @@ def test_ros_that_is_missing_is_one_error_not_three(monkeypatch: pytest.MonkeyPa
     (finding,) = doctor.check_ros()
     assert (finding.name, finding.level) == ("ros", "error")
     assert "setup.bash" in finding.advice
-
-
-@pytest.mark.ros
-def test_a_middleware_that_ends_every_process_is_named(checkpoint: Path) -> None:
-    """As an RMW_IMPLEMENTATION from a shell's profile that is not installed here."""
-    words = ["doctor", "--json", "--checkpoint", str(checkpoint)]
-    run = subprocess.run(
-        [sys.executable, "-c", f"from dkt_ros.cli import main; exit(main({words}))"],
-        env=os.environ | {"RMW_IMPLEMENTATION": "rmw_nowhere_cpp"},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert run.returncode == 1, run.stderr
-    findings = {finding["name"]: finding for finding in json.loads(run.stdout)}
-    assert findings["middleware"]["level"] == "error"
-    assert "RMW_IMPLEMENTATION is rmw_nowhere_cpp" in findings["middleware"]["detail"]
-    assert "unset it" in findings["middleware"]["advice"]
-    assert findings["checkpoint"]["level"] == "ok", "the rest is looked at all the same"
 
 
 @pytest.mark.parametrize(

@@ -106,6 +106,7 @@ def test_the_node_makes_depth_of_compressed_images_without_any_extra(repo_root: 
 
 
 def test_each_command_names_the_extra_that_it_lacks(repo_root: Path, tmp_path: Path) -> None:
+    """And so do the package's own names."""
     original = write_original_files(tmp_path / "original")
     recipe = tmp_path / "recipe.yaml"
     recipe.write_text(json.dumps({"checkpoint": "dkt-nano", "data": [{"path": "scenes"}]}))
@@ -130,7 +131,10 @@ def test_each_command_names_the_extra_that_it_lacks(repo_root: Path, tmp_path: P
         ("dkt", "synth", "render", "--scenes=1", *output): "'bpy'): {synth} brings it",
     }
     commands = [list(map(str, words)) for words in lines]
-    ran = _python(_COMMANDS, repo_root, json.dumps(commands))
+    ran = _python(f"{_COMMANDS}\nfrom dkt_ros import process", repo_root, json.dumps(commands))
+    assert ran.stderr.splitlines()[-1] == (
+        f"ModuleNotFoundError: rosbags is not installed; {install('data')} brings it"
+    )
     said = [line for line in ran.stderr.splitlines() if line.startswith("dkt")]
     for words, line, found in zip(lines, lines.values(), said, strict=True):
         begin = "dkt_replay" if words[0] == "dkt_replay" else f"dkt {words[1]}"
@@ -246,13 +250,6 @@ def test_every_program_says_in_one_line_what_it_lacks(lacking: str, repo_root: P
     assert ran.returncode == 0, ran.stderr
     for program, said in zip(programs, ran.stderr.splitlines(), strict=True):
         assert re.match(rf"{program}\b.*: ({lacking}|rosbags) is not ", said), said
-
-
-def test_the_packages_own_names_say_what_they_lack(repo_root: Path) -> None:
-    ran = _python("from dkt_ros import process", repo_root)
-    assert ran.stderr.splitlines()[-1] == (
-        f"ModuleNotFoundError: rosbags is not installed; {install('data')} brings it"
-    )
 
 
 def _normalised(name: str) -> str:

@@ -385,11 +385,23 @@ def _refined(
     return corrected, trust, log_error
 
 
-def _matched(matcher: Matcher, device: torch.device, seen: Float32) -> float:
-    """Log-odds that colour and readings belong together; seen: a scene's network_input."""
+def _matched(
+    matcher: Matcher,
+    device: torch.device,
+    seen: Float32,
+    colours: dict[str, torch.Tensor] | None = None,
+    view: str = "",
+) -> float:
+    """Log-odds that colour and readings belong together; seen: a scene's network_input.
+
+    colours: what is known of the picture's colour, by the view of it that is seen.
+    """
+    colours = {} if colours is None else colours
     with torch.inference_mode(), one_thread():
-        x = torch.from_numpy(seen)[None]
-        return float(matcher(x.to(device, memory_format=torch.channels_last)))
+        x = torch.from_numpy(seen)[None].to(device, memory_format=torch.channels_last)
+        if view not in colours:
+            colours[view] = matcher.of_colour(x)
+        return float(matcher(x, colours[view]))
 
 
 def _matched_anew(matcher: Matcher, device: torch.device, frame: _Reduced, on_scale: bool) -> float:
@@ -405,13 +417,16 @@ def _asked(
     The network's disparity is left out: it may be what is wrong.
     """
     found = []
+    colours = dict[str, torch.Tensor]()
     for change in changes:
-        shown = replace(frame, readings=change.undone(frame.readings), predicted=None).shown
+        undone = replace(frame, readings=change.undone(frame.readings), predicted=None)
+        shown = undone.shown
         scene = make_scene(shown.rgb, shown.readings, None, True)
         if scene is None or min(scene.disparity.shape) < SMALLEST:
             found.append(-np.inf)
         else:
-            found.append(_matched(matcher, device, network_input(scene)))
+            seen = network_input(scene)
+            found.append(_matched(matcher, device, seen, colours, str(undone.view)))
     return found
 
 

@@ -72,10 +72,18 @@ class Matcher(nn.Module):
             nn.Linear(shifts + 2 * last, 64), nn.ReLU(), nn.Dropout(0.2), nn.Linear(64, 1)
         )
 
-    def forward(self, x: Tensor) -> Tensor:
-        """See above."""
-        halved = avg_pool2d(x, 2).to(self.colour_maps.weight.dtype)
-        colour, depth = self.colour(halved[:, :_COLOUR]), self.depth(halved[:, _COLOUR:])
+    def of_colour(self, x: Tensor) -> Tensor:
+        """What its tower sees in the input's colour: the same for every depth beside that."""
+        features: Tensor = self.colour(self._halved(x[:, :_COLOUR]))
+        return features
+
+    def _halved(self, x: Tensor) -> Tensor:
+        return avg_pool2d(x, 2).to(self.colour_maps.weight.dtype)
+
+    def forward(self, x: Tensor, colour: Tensor | None = None) -> Tensor:
+        """See above. colour: of_colour, where it is known."""
+        colour = self.of_colour(x) if colour is None else colour
+        depth = self.depth(self._halved(x[:, _COLOUR:]))
         lies = _correlation(self.colour_maps(colour).float(), self.depth_maps(depth).float())
         shows = self.both(torch.cat([colour, depth], dim=1)).float()
         seen = [_SHARP * lies, shows.mean(dim=(2, 3)), shows.amax(dim=(2, 3))]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import cache
 from itertools import groupby
 
 import cv2
@@ -34,8 +35,9 @@ def stands(number: float) -> tuple[float, float]:
     return 0.0, 0.0
 
 
-def seen(place: tuple[float, float]) -> tuple[np.ndarray, np.ndarray]:
-    """Grey levels and 1/depth of boxes before a wall with a pattern of its own."""
+@cache
+def scene() -> tuple[np.ndarray, np.ndarray]:
+    """Grey levels and 1/depth of boxes before a wall with a pattern of its own, on all sides."""
     rng = np.random.default_rng(0)
     height, width = 2 * SIZE[0], 2 * SIZE[1]
     wall = cv2.resize(rng.uniform(0, 160, (20, 36)).astype(np.float32), (width, height))
@@ -44,8 +46,14 @@ def seen(place: tuple[float, float]) -> tuple[np.ndarray, np.ndarray]:
         top, left = rng.integers(0, height - 30), rng.integers(0, width - 30)
         box = np.s_[top : top + rng.integers(10, 30), left : left + rng.integers(10, 30)]
         wall[box], inverse[box] = rng.uniform(0, 255), rng.uniform(1.2, 2)
+    return wall, inverse
+
+
+def seen(place: tuple[float, float]) -> tuple[np.ndarray, np.ndarray]:
+    """The same as far as the camera sees it."""
+    wall, inverse = scene()
     dx, dy = place
-    to = np.array([[1.0, 0.0, dx - width / 4], [0.0, 1.0, dy - height / 4]])
+    to = np.array([[1.0, 0.0, dx - SIZE[1] / 2], [0.0, 1.0, dy - SIZE[0] / 2]])
     grey = cv2.warpAffine(wall, to, SIZE[::-1])
     noise = np.random.default_rng(round(100 * (dx + 7 * dy)) % 997).normal(0, 2, SIZE)
     near = cv2.warpAffine(inverse, to, SIZE[::-1], flags=cv2.INTER_NEAREST)

@@ -22,6 +22,7 @@ from dkt_ros.fusion.matcher import (
     save_matcher,
 )
 from dkt_ros.fusion.network import MATCHER_FILE, computing_type
+from dkt_ros.fusion.registration import CHANGES, Change
 
 OWN = Path(dkt_ros.__file__).parent / "assets" / "matcher"
 
@@ -99,6 +100,22 @@ def test_light_and_other_sensors_make_no_stranger(tmp_path: Path) -> None:
     ]
     mirrored = frame.with_raw(frame.raw[:, ::-1].copy())
     assert min(log_odds(one) for one in own) > 0 > log_odds(mirrored) + 1
+
+
+def test_changes_are_told_alike_together_and_alone() -> None:
+    """Together the picture's colour is looked at once; of a narrower sensor's in each view."""
+    frame = rendered_frame()
+    height, width = frame.raw.shape
+    narrow = np.full_like(frame.raw, np.nan)
+    inside = np.s_[height // 6 : -height // 6, width // 6 : -width // 6]
+    narrow[inside] = frame.raw[inside]
+    changes = [Change(), *CHANGES[::5]]
+    for raw in (frame.raw, narrow):
+        seen = Fuser().fuse(frame.rgb, raw, frame.disparity, frame.aligned()).seen
+        assert seen is not None
+        together = seen.ask(changes)
+        assert together == [seen.ask([one])[0] for one in changes]
+        assert len(set(together)) == len(changes)
 
 
 def test_what_is_too_small_is_not_judged() -> None:

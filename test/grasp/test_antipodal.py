@@ -349,7 +349,7 @@ def test_memory_does_not_grow_with_the_gripper() -> None:
     """But for the map, which is larger: its 0.4 million cells."""
     scene = Scene(depth_of([BOX], VIEWS[1]), CAMERA)
     tracemalloc.start()
-    plan_grasps(scene, Gripper(max_width=1.0, finger_breadth=0.2))
+    plan_grasps(scene, Gripper(max_width=1.0, finger_breadth=0.2), GraspConfig(samples=500))
     assert tracemalloc.get_traced_memory()[1] < 1e8
     tracemalloc.stop()
 
