@@ -122,7 +122,8 @@ def test_what_belongs_together_is_not_suspected(moving: list[Frame]) -> None:
 @pytest.mark.parametrize(
     ("dx", "dy", "words"),
     [
-        *((10, 0, "px right"), (-40, 0, "px left"), (0, 20, "px down"), (0, -10, "px up")),
+        *((20, 0, "px right"), (-10, 0, "px left"), (0, 20, "px down"), (0, -10, "px up")),
+        *((10, 0, "px right"), (0, 10, "px down"), (-40, 0, "px left")),
     ],
 )
 def test_a_shift_is_measured(moving: list[Frame], dx: int, dy: int, words: str) -> None:
