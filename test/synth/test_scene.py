@@ -28,6 +28,15 @@ def world_vertices(scene: Scene) -> list[np.ndarray]:
     return [placed(item.shape.vertices, item.pose) for item in scene.items]
 
 
+def test_the_least_distance_is_that_of_all_pairs() -> None:
+    some, others = (
+        np.random.default_rng(seed).normal(size=(n, 3)) for seed, n in ((0, 200), (1, 7))
+    )
+    expected = np.linalg.norm(some[:, None] - others, axis=-1).min()
+    assert least_distance(some, others) == pytest.approx(expected, rel=1e-12)
+    assert least_distance(others, some) == pytest.approx(expected, rel=1e-12)
+
+
 def test_a_scene_depends_on_seed_and_index_alone() -> None:
     again = sample_scene(11, 7, _PLACED)
     assert again.path == _SCENES[7].path
