@@ -44,6 +44,7 @@ import numpy.typing as npt
 ROOT = Path(__file__).resolve().parents[1]
 sys.path[:0] = [str(ROOT)]
 
+from demo.processes import heed_interrupts  # noqa: E402
 from dkt_ros.frames import Frame  # noqa: E402
 from dkt_ros.predict.predictor import Prediction, Predictor, PredictorInfo  # noqa: E402
 from dkt_ros.ros.probe import profile_variable  # noqa: E402
@@ -361,8 +362,7 @@ def run(options: argparse.Namespace) -> dict[str, Any]:
             [sys.executable, "-m", "dkt_ros.ros.node", "--ros-args", *arguments],
             cwd=ROOT,
             env=os.environ | {METER: str(meter)},
-            # A shell that started this in the background has made it ignore SIGINT.
-            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+            preexec_fn=heed_interrupts,
         )
         watch = Watch(process)
         try:

@@ -28,6 +28,11 @@ _STOP_TIMEOUT_S = 10.0
 _FAST_DDS_PROFILE = Path(dkt_ros.__file__).parent / "assets" / "demo" / "fastdds_local.xml"
 
 
+def heed_interrupts() -> None:
+    """For a new child: a shell that began its parent in the background has both ignore SIGINT."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
 class ProcessGroup:
     """Named children with a log file each; leaving the block ends all of them.
 
@@ -73,8 +78,7 @@ class ProcessGroup:
                 stderr=subprocess.STDOUT,
                 env=self._environment,
                 start_new_session=True,
-                # A shell that started this in the background has made it ignore interrupts.
-                preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+                preexec_fn=heed_interrupts,
             )
 
     def interrupt(self, name: str) -> None:

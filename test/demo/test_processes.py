@@ -12,7 +12,7 @@ from xml.etree import ElementTree
 import pytest
 from fixtures.waiting import eventually
 
-from demo.processes import ProcessGroup, local_dds_environment
+from demo.processes import ProcessGroup, heed_interrupts, local_dds_environment
 from dkt_ros.errors import DktError
 
 SLEEP = [sys.executable, "-c", "import time; print('up', flush=True); time.sleep(60)"]
@@ -108,8 +108,7 @@ with ProcessGroup(Path({str(tmp_path)!r}), {{}}) as group:
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
-        # A shell that started the tests in the background has made them ignore interrupts.
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+        preexec_fn=heed_interrupts,
     )
     assert parent.stdout is not None
     child = int(parent.stdout.readline())

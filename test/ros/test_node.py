@@ -44,7 +44,6 @@ from examples.planner_subscriber import PlannerSubscriber, Scene, nearest_point
 pytestmark = [pytest.mark.ros, pytest.mark.flaky(reruns=2)]
 
 HEIGHT, WIDTH = 64, 96
-
 STEP_NS = 33_333_333
 
 
