@@ -25,6 +25,7 @@ from typing import IO, Any
 import pytest
 from hypothesis import HealthCheck, settings
 
+gc.disable()  # to look for garbage in what is imported takes a third of the time; on again below
 _ROOT = Path(__file__).resolve().parents[1]
 _domain_locks: list[IO[str]] = []
 """Held as long as the process lives."""
@@ -275,3 +276,4 @@ def pytest_collection_finish() -> None:
     Tests of what is left in memory have a full one made, again and again.
     """
     gc.freeze()
+    gc.enable()

@@ -20,10 +20,10 @@ from tempfile import gettempdir, mkdtemp
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
-import yaml
 from rosbags.serde import SerdeError
 
 from dkt_ros.bags import mcap, rosbag1, sqlite
+from dkt_ros.bags.bag_yaml import parsed
 from dkt_ros.bags.message_types import types_of
 from dkt_ros.bags.ros1 import Ros1Converter, ros1_converter
 from dkt_ros.bags.storage import (
@@ -358,7 +358,7 @@ def _metadata(path: Path, remarks: list[str]) -> dict[str, Any]:
     if not path.exists():
         return {}
     try:
-        return dict(yaml.safe_load(path.read_text(encoding="utf-8"))["rosbag2_bagfile_information"])
+        return dict(parsed(path.read_text(encoding="utf-8"))["rosbag2_bagfile_information"])
     except (OSError, TypeError, KeyError, *NO_YAML):
         remarks.append("metadata.yaml cannot be read and is passed over")
         return {}

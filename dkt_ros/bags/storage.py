@@ -16,8 +16,8 @@ from pathlib import Path
 from typing import Any, Protocol
 
 import lz4.frame
-import yaml
 
+from dkt_ros.bags.bag_yaml import parsed
 from dkt_ros.unique_keys import NO_YAML
 
 if sys.version_info >= (3, 14):
@@ -183,7 +183,7 @@ def qos_profiles(profiles: object) -> list[Any]:
     """What `offered_qos_profiles` holds, one for each publisher; [] where nobody understands it."""
     if isinstance(profiles, str):
         try:
-            profiles = yaml.safe_load(profiles)
+            profiles = parsed(profiles)
         except NO_YAML:
             return []
     return profiles if isinstance(profiles, list) else []

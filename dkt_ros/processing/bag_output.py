@@ -23,6 +23,7 @@ from rosbags.rosbag2 import StoragePlugin, Writer
 from rosbags.rosbag2.enums import CompressionFormat, CompressionMode
 from rosbags.typesys.store import Typestore
 
+from dkt_ros.bags.bag_yaml import parsed
 from dkt_ros.bags.message_types import types_in, types_of
 from dkt_ros.bags.writer import METADATA_VERSION
 from dkt_ros.files import flush, write_whole
@@ -111,7 +112,7 @@ class BagOutput:
             return
         parts = [self._part(number) for number in range(self.parts)]
         metadata = merged(
-            [yaml.safe_load((p / "metadata.yaml").read_text(encoding="utf-8")) for p in parts]
+            [parsed((p / "metadata.yaml").read_text(encoding="utf-8")) for p in parts]
         )
         self._folder.mkdir()
         for part in parts:

@@ -233,7 +233,8 @@ def _in_workers(
     alive: list[_Worker] = []
     try:
         while waiting or any(worker.recording for worker in alive):
-            while len(alive) < workers and waiting:
+            free = sum(worker.recording is None for worker in alive)
+            for _ in range(min(workers - len(alive), len(waiting) - free)):
                 alive.append(_start(options, output))
             for worker in alive:
                 if worker.recording is None and waiting:

@@ -10,7 +10,6 @@ import os
 import shutil
 import signal
 from dataclasses import replace
-from functools import partial
 from itertools import count
 from pathlib import Path
 from typing import Any
@@ -324,20 +323,6 @@ def test_threads_of_torch_are_as_many_as_asked_for(
     assert "a: there already" in capsys.readouterr().err
 
 
-def test_a_worker_that_dies_too_often_is_given_up(
-    bags: Path, tmp_path: Path, told: ProcessOptions, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    fatal = tmp_path / "die"
-    fatal.touch()
-    monkeypatch.setenv(DIE, str(fatal))
-    recordings = find_recordings([bags / "a", bags / "b"], told.source)
-    results = process_many(recordings, told, tmp_path / "out", workers=2, tries=1)
-    died = [result for result in results if result.outcome is Outcome.WORKER_DIED]
-    assert len(died) == 1
-    assert "its process died once (killed by signal 9)" in died[0].error
-    assert [path.name for path in (tmp_path / "out").glob(".*")] == []
-
-
 def test_a_worker_hears_no_interrupt_before_it_can_answer_one(
     tmp_path: Path, told: ProcessOptions
 ) -> None:
@@ -364,28 +349,31 @@ def test_locks_that_kills_left_go_and_held_ones_stay(
         assert [path.name for path in output.glob(".*")] == [".b.lock"]
 
 
-def test_a_worker_that_dies_is_replaced_though_it_was_dead_before_it_got_its_recording(
+def test_a_worker_that_dies_is_replaced_and_a_recording_that_two_died_of_is_given_up(
     bags: Path, tmp_path: Path, told: ProcessOptions, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """One at a time: the first is dead when it gets a, the second dies in b, the third does all."""
-    (bags / "c.bag").unlink()
+    """Two at a time: both that get a are dead before, one dies in b, and another goes on with b."""
     fatal = tmp_path / "die"
     fatal.touch()
     monkeypatch.setenv(DIE, str(fatal))
     started, start = [], many._start
 
-    def start_and_kill_the_first(options: ProcessOptions, output: Path) -> many._Worker:
+    def start_and_kill_some(options: ProcessOptions, output: Path) -> many._Worker:
         started.append(start(options, output))
-        if len(started) == 1:
-            started[0].process.kill()
-            started[0].process.join()
+        if len(started) in (1, 3):
+            started[-1].process.kill()
+            started[-1].process.join()
         return started[-1]
 
-    monkeypatch.setattr(many, "_start", start_and_kill_the_first)
-    recordings = find_recordings([bags], told.source)
-    one_worker = partial(many._in_workers, 1)
-    results = process_many(recordings, told, tmp_path / "out", cluster=one_worker)
+    monkeypatch.setattr(many, "_start", start_and_kill_some)
+    recordings = find_recordings([bags / "a", bags / "b"], told.source)
+    a, b = process_many(recordings, told, tmp_path / "out", workers=2)
     assert not fatal.exists()  # one did die at work
-    assert len(started) == 3
-    assert [result.outcome for result in results] == [Outcome.DONE, Outcome.DONE]
-    assert [result.summary["answered"] for result in results] == [4, 4]
+    assert len(started) == 4
+    assert a.outcome is Outcome.WORKER_DIED
+    assert "a: its process died 2 times (killed by signal 9)" in a.error
+    assert (b.outcome, b.summary["answered"]) == (Outcome.DONE, 4)
+    assert [path.name for path in (tmp_path / "out").glob(".*")] == []
+    assert (
+        " died once (exit status 1)" in many.given_up(recordings[0], 1, "exit status 1", "").error
+    )

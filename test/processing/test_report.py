@@ -26,7 +26,7 @@ TOLD = ["--predictor", "fixtures.told_network:load"]
 def outputs(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Two recordings, one without truth, and one that failed."""
     folder = tmp_path_factory.mktemp("report")
-    frames = labelled_frames(12, width=96, height=64)
+    frames = labelled_frames(12)
     record(frames, folder / "in" / "with_truth", RecordingOptions())
     for frame in frames:
         object.__setattr__(frame, "truth", None)
