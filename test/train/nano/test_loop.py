@@ -262,16 +262,24 @@ def test_what_few_sequences_lack_is_told(scenes: Path, tmp_path: Path) -> None:
         (tmp_path / scene.name).symlink_to(scene)
     write_scene(tmp_path, "with", frames=5, size=(32, 48), raw_depth=True)
     told: list[str] = []
+
+    def ends_the_run(line: str) -> None:
+        told.append(line)
+        if "step 0 of" in line:
+            raise InterruptedError
+
     stage = {"steps": 2, "height": 32, "width": 48, "batch": 2, "clip_every": 4, "clip_frames": 9}
     short: dict[str, Any] = {"stages": [stage], "vae_steps": 1, "encoder_steps": 0}
     short |= {"warmup_steps": 1, "decay_steps": 1}
     config = tiny(**short, condition="raw_depth")
-    train(config, tmp_path, tmp_path / "run", report=told.append)
+    with pytest.raises(InterruptedError):
+        train(config, tmp_path, tmp_path / "run", report=ends_the_run)
     assert told[0] == "raw depth: 1 of 4 sequences have it"
     assert told[1].startswith("clips of up to 9 frames are trained on, the longest sequence has 5:")
     told.clear()
     stage["clip_frames"] = 5
-    train(tiny(**short), tmp_path, tmp_path / "plain", report=told.append)
+    with pytest.raises(InterruptedError):
+        train(tiny(**short), tmp_path, tmp_path / "plain", report=ends_the_run)
     assert told[0] == "4 sequences, step 0 of 2"
 
 
