@@ -259,20 +259,18 @@ class _Tried:
         self._look(self.lines)
 
     def _look(self, lines: Float64) -> None:
-        """Heights, trust and parts (samples, lines, steps) along the closing axes."""
-        heights = self.heights
-        rows, columns, outside = self._cells(lines, np.arange(len(self.x)))
-        self.profile = heights.height[rows, columns]
+        """Heights and parts (samples, lines, steps) along the closing axes."""
+        cells, outside = self._cells(lines, np.arange(len(self.x)))
+        self.profile = self.heights.height.take(cells)
         self.profile[outside] = np.nan
-        self.trust_of = heights.trust[rows, columns]
-        self.own = self.components[0][rows, columns] == self.part[:, None, None]
+        self.own = self.components[0].take(cells) == self.part[:, None, None]
         self.own &= ~outside
 
     def _cells(
         self, lines: Float64, some: NDArray[np.intp]
-    ) -> tuple[NDArray[np.intp], NDArray[np.intp], NDArray[np.bool_]]:
-        """(some samples, lines, steps) rows, columns, and which of them lie outside the map."""
-        heights, along = self.heights, self.along[some]
+    ) -> tuple[NDArray[np.intp], NDArray[np.bool_]]:
+        """(some samples, lines, steps) cells of the map in a row, and which lie outside it."""
+        along, (rows, columns) = self.along[some], self.heights.height.shape
         aside = np.stack([-along[:, 1], along[:, 0]], axis=-1)
         px, py = (
             place[some, None, None]
@@ -280,17 +278,17 @@ class _Tried:
             + aside[:, axis, None, None] * lines[:, None]
             for axis, place in ((0, self.x), (1, self.y))
         )
-        columns, rows = np.rint(px).astype(np.intp), np.rint(py).astype(np.intp)
-        outside = (columns < 0) | (rows < 0)
-        outside |= (columns >= heights.height.shape[1]) | (rows >= heights.height.shape[0])
-        columns[outside] = rows[outside] = 0
-        return rows, columns, outside
+        x, y = np.rint(px), np.rint(py)
+        outside = (x < 0) | (y < 0) | (x >= columns) | (y >= rows)
+        cells = (y * columns + x).astype(np.intp)
+        cells[outside] = 0
+        return cells, outside
 
     def _rises_over(self, level: Float64, room: NDArray[np.bool_]) -> NDArray[np.bool_]:
         """(samples,) of the living whether anything in their room (samples, 1, steps) does."""
         living = np.flatnonzero(self.alive)
-        rows, columns, outside = self._cells(self.all_lines, living)
-        seen = (self.heights.height[rows, columns] > level[living, None, None]) & ~outside
+        cells, outside = self._cells(self.all_lines, living)
+        seen = (self.heights.height.take(cells) > level[living, None, None]) & ~outside
         rises = np.zeros(len(self.alive), bool)
         rises[living] = (seen & room[living]).any(axis=(1, 2))
         return rises
@@ -312,6 +310,16 @@ class _Tried:
         wrong = wrong & self.alive
         self.refused[reason] += int(wrong.sum())
         self.alive &= ~wrong
+
+    def _leave_the_living(self) -> NDArray[np.bool_]:
+        """Which of the samples so far are those that are left."""
+        living = self.alive
+        self.x, self.y, self.angles, self.along, self.across, self.alive = (
+            row[living]
+            for row in (self.x, self.y, self.angles, self.along, self.across, self.alive)
+        )
+        self.profile, self.own = self.profile[living], self.own[living]
+        return living
 
     def kept(self) -> _Kept:
         """The grasps that stand all checks."""
@@ -340,6 +348,9 @@ class _Tried:
         # Both sides' slopes against the finger's breadth, and how they lean over the fingers.
         slope = np.maximum(np.abs(self._slope(left, touched)), np.abs(self._slope(right, touched)))
         self.refuse("sides do not face each other", slope > config.friction)
+        living = self._leave_the_living()  # which are few
+        left, right, reach, slope = (row[living] for row in (left, right, reach, slope))
+        self.tip, self.width = self.tip[living], self.width[living]
         delta = np.minimum(_TAPER_M, reach / 2)
         higher_left, higher_right = self._edges(self.tip + delta)
         taper = np.maximum(
@@ -350,7 +361,8 @@ class _Tried:
         # Room: by the outermost edge of all lines, for fingers that are straight.
         first = np.stack([left.max(axis=1), right.max(axis=1)])  # cells from the middle
         # Beyond an edge that was not seen, the object may go on; by both clearances it may.
-        hidden = np.stack([side.max(axis=1) for side in self._edges(self.tip, np.inf)]) - first
+        sides = self._edges(self.tip, unseen_is_higher=True)
+        hidden = np.stack([side.max(axis=1) for side in sides]) - first
         self.refuse("a side was not seen", (hidden * cell > 2 * gripper.clearance).any(axis=0))
         near = gripper.clearance / cell
         # A finger that is thinner than a cell takes up the next one.
@@ -387,12 +399,14 @@ class _Tried:
         )
         self.score = self.trust * self.quality
 
-    def _edges(self, level: Float64, unseen: float = np.nan) -> tuple[Float64, Float64]:
+    def _edges(self, level: Float64, unseen_is_higher: bool = False) -> tuple[Float64, Float64]:
         """(samples, lines) cells to both sides of the middle that are higher than the level.
 
-        unseen: the height of what was not seen. What lies between the walls counts as higher.
+        What lies between the walls counts as higher.
         """
-        solid = np.nan_to_num(self.profile, nan=unseen) > level[:, None, None] + 0.001
+        solid = self.profile > level[:, None, None] + 0.001
+        if unseen_is_higher:
+            solid |= np.isnan(self.profile)
         first, last = self._ends(level)
         places = np.arange(solid.shape[-1])
         between = (places >= first[..., None]) & (places <= last[..., None])
@@ -422,11 +436,12 @@ class _Tried:
     def _trust(self, left: Float64, right: Float64) -> Float64:
         """The lesser of both contacts' mean trust."""
         rim = max(1.0, _RIM_M / self.heights.cell_m)
+        trust = self.heights.trust.take(self._cells(self.lines, np.arange(len(self.x)))[0])
         means = []
         for sign, edge in ((-1, left), (1, right)):
             out = sign * self.steps[None, None, :]
             at = (out < edge[..., None]) & (out >= (edge - rim)[..., None])
-            means.append((self.trust_of * at).sum(axis=(1, 2)) / np.maximum(at.sum(axis=(1, 2)), 1))
+            means.append((trust * at).sum(axis=(1, 2)) / np.maximum(at.sum(axis=(1, 2)), 1))
         return np.minimum(*means)
 
     def _centres(self) -> Float64:

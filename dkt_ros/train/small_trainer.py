@@ -355,9 +355,8 @@ def update_average(average: dict[str, Tensor], model: nn.Module, ema: float, don
     done: steps so far; early on the average is short, lest it drag the initial weights along.
     """
     decay = min(ema, (1.0 + done) / (10.0 + done))
-    learned = {name for name, _ in model.named_parameters()}
-    for name, value in model.state_dict().items():
-        if name in learned:
+    for name, value in model.state_dict(keep_vars=True).items():
+        if isinstance(value, nn.Parameter):
             average[name].lerp_(value, 1.0 - decay)
         else:
             average[name].copy_(value)

@@ -217,23 +217,32 @@ def test_a_hollow_body_keeps_its_hollow_and_its_parts_are_found_once(
     assert held.result is Result.HELD, "one finger inside, one outside"
 
 
+@pytest.fixture(scope="module")
+def kept_parts(tmp_path_factory: pytest.TempPathFactory) -> tuple[Mesh, Path]:
+    """A block's only part, and the file that it is kept in."""
+    folder = tmp_path_factory.mktemp("parts")
+    (part,) = convex_parts(block(0.03, 0.04, 0.07), folder)
+    (kept,) = folder.iterdir()
+    return part, kept
+
+
 @pytest.mark.parametrize("content", [b"", b"PK\x03\x04", b"no archive"])
-def test_parts_that_cannot_be_read_are_made_again(tmp_path: Path, content: bytes) -> None:
-    ((vertices, faces),) = convex_parts(block(0.03, 0.04, 0.07), tmp_path)
-    (kept,) = tmp_path.iterdir()
-    whole = kept.read_bytes()
+def test_parts_that_cannot_be_read_are_made_again(
+    kept_parts: tuple[Mesh, Path], tmp_path: Path, content: bytes
+) -> None:
+    (vertices, faces), whole = kept_parts
+    kept = tmp_path / whole.name
     kept.write_bytes(content)
     ((again, _),) = convex_parts(block(0.03, 0.04, 0.07), tmp_path)
     np.testing.assert_array_equal(again, vertices)
-    assert len(kept.read_bytes()) == len(whole)
+    assert kept.stat().st_size == whole.stat().st_size
     assert faces.dtype == np.int64
 
 
-def test_parts_that_another_process_keeps_are_used_all_the_same(tmp_path: Path) -> None:
-    convex_parts(block(0.03, 0.04, 0.07), tmp_path)
-    (kept,) = tmp_path.iterdir()
-    kept.unlink()
-    with only_process(kept.with_name(f"{kept.name}.partial"), ""):
+def test_parts_that_another_process_keeps_are_used_all_the_same(
+    kept_parts: tuple[Mesh, Path], tmp_path: Path
+) -> None:
+    with only_process(tmp_path / f"{kept_parts[1].name}.partial", ""):
         assert len(convex_parts(block(0.03, 0.04, 0.07), tmp_path)) == 1
 
 

@@ -539,12 +539,14 @@ def wait_until_heard(rig: Rig) -> None:
 def test_a_second_camera_in_a_namespace(
     rig: Rig, checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Each node hears its own camera only; compressed transports; states set by service."""
+    """Each node hears its own camera only; compressed transports; states set by service.
+
+    What it was started with is wrong, and its network is not there.
+    """
     monkeypatch.setenv("PYTHONPATH", str(ROOT / "test"), prepend=os.pathsep)
     arguments = node_arguments(
-        checkpoint,
-        predictor="fixtures.red_network:load",
-        autostart=False,
+        tmp_path / "none",
+        max_deph_m=3.0,
         color_transport="compressed",
         depth_transport="compressedDepth",
     )
@@ -557,7 +559,14 @@ def test_a_second_camera_in_a_namespace(
         closing(CameraProcess(tmp_path, *[f"/left/{topic}" for topic in topics])) as camera,
     ):
         left = Rig(node, camera, planner, {1: depth}, rig.next_stamp(), "/left/dkt_node")
+        status = planner.status(
+            "lifecycle", lambda s: s.level == DiagnosticStatus.ERROR, timeout_s=START_PATIENCE_S
+        )
+        assert "does not exist; make one with `dkt convert`" in status.message
+        assert "parameter max_deph_m is not known" in node.output()
         assert left.state() == "unconfigured"
+        red = "fixtures.red_network:load"
+        assert left.set(checkpoint=str(checkpoint), predictor=red).successful
         assert left.change_state(Transition.TRANSITION_CONFIGURE)
         assert left.change_state(Transition.TRANSITION_ACTIVATE)
         wait_until_heard(left)
@@ -581,24 +590,3 @@ def test_ctrl_c_ends_the_node_cleanly(rig: Rig) -> None:
     rig.show()
     assert rig.node.interrupt() == 0
     assert "Traceback" not in rig.node.output()
-
-
-def test_wrong_parameters_end_the_start_with_one_clear_line(
-    checkpoint: Path, tmp_path: Path
-) -> None:
-    arguments = node_arguments(checkpoint, max_gap_s=3)
-    with closing(NodeProcess(tmp_path / "node.log", *arguments)) as node:
-        assert node.process.wait(START_PATIENCE_S) == 2
-        assert "write 1.0, not 1" in node.output()
-        assert "Traceback" not in node.output()
-
-
-def test_a_missing_checkpoint_is_named_and_the_node_lives_on(tmp_path: Path) -> None:
-    arguments = node_arguments(tmp_path / "none", max_deph_m=3.0)
-    with closing(NodeProcess(tmp_path / "node.log", *arguments)) as node, closing(Planner()) as it:
-        status = it.status(
-            "lifecycle", lambda s: s.level == DiagnosticStatus.ERROR, timeout_s=START_PATIENCE_S
-        )
-        assert "does not exist; make one with `dkt convert`" in status.message
-        assert "parameter max_deph_m is not known" in node.output()
-        assert node.interrupt() == 0

@@ -30,6 +30,7 @@ from dkt_ros.train.commands import add_commands
 from dkt_ros.train.data.sources import Mixture
 from dkt_ros.train.log import read_lines
 from dkt_ros.train.materials import Materials
+from dkt_ros.train.memory import Memory
 from dkt_ros.train.recipe import parse_recipe
 
 
@@ -58,6 +59,12 @@ def config(tmp_path: Path, tiny_checkpoint: Path) -> Path:
     file = tmp_path / "recipe.yaml"
     file.write_text(yaml.safe_dump(content))
     return file
+
+
+@pytest.fixture
+def uncounted(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A dry run does not count its memory: most of its time, and test_memory.py's matter."""
+    monkeypatch.setattr("dkt_ros.train.materials.count", lambda *_: Memory(*[1] * 7))
 
 
 def test_from_tars_to_a_network_that_predicts(
@@ -137,6 +144,7 @@ def test_a_dry_run_refuses_what_the_run_would(
         dkt(*words, f"--set=checkpoint={normals}")
 
 
+@pytest.mark.usefixtures("uncounted")
 def test_what_a_network_is_shown_no_longer_is_said(
     config: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -161,6 +169,7 @@ def test_one_of_several_processes_says_what_a_dry_run_would_do(
     assert capsys.readouterr().err == ""
 
 
+@pytest.mark.usefixtures("uncounted")
 def test_a_data_set_that_looks_wrong_is_told_before_it_is_learned(
     config: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -174,6 +183,7 @@ def test_a_data_set_that_looks_wrong_is_told_before_it_is_learned(
     assert said.count("raw depth is 10 times the true one in the median") == 1
 
 
+@pytest.mark.usefixtures("uncounted")
 def test_a_rate_that_is_never_reached_and_a_set_named_twice_are_told(
     config: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -262,6 +272,7 @@ def test_validation_data_are_looked_at_before_the_network_is_loaded(
                 dkt(*words, "--set", named, "--set", f"preview.every={every}")
 
 
+@pytest.mark.usefixtures("uncounted")
 def test_validation_that_nothing_looks_at_is_told(
     config: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -272,6 +283,7 @@ def test_validation_that_nothing_looks_at_is_told(
         assert ("validation is not looked at" in capsys.readouterr().err) is expected
 
 
+@pytest.mark.usefixtures("uncounted")
 def test_a_clip_that_is_cut_short_is_left_out(
     config: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

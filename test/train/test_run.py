@@ -218,7 +218,7 @@ def test_shown_raw_depth_it_starts_as_it_was_and_is_killed_and_resumed_to_the_la
         "data": [{"path": str(data)}],
         "size": [32, 48],
         "condition": condition,
-        "steps": 6,
+        "steps": 4,
         "batch": 2,
         "micro_batch": 2,
         "ema": 0.9,
@@ -235,7 +235,7 @@ def test_shown_raw_depth_it_starts_as_it_was_and_is_killed_and_resumed_to_the_la
     whole, parts = tmp_path / "whole", tmp_path / "parts"
     run(whole)
     shutil.copytree(whole, parts)
-    for step in (4, 5, 6):  # as if it had been killed after the third
+    for step in (2, 3, 4):  # as if it had been killed after the first
         shutil.rmtree(parts / "states" / f"step-{step:08d}")
     shutil.rmtree(parts / "checkpoint")
     run(parts, resume=True)
@@ -250,14 +250,14 @@ def test_shown_raw_depth_it_starts_as_it_was_and_is_killed_and_resumed_to_the_la
     assert learned[:, 32:].abs().max() < base[:, 32:].abs().max()
 
     measured = [line for line in read_lines(whole) if line["group"] == "preview"]
-    assert [line["step"] for line in measured] == [0, 2, 4, 6]
+    assert [line["step"] for line in measured] == [0, 2, 4]
     assert all(np.isfinite(line["loss"]) and "glass_rel" in line for line in measured)
     least = min(measured[1:], key=lambda line: line["loss"])
     assert before["least"] == least["loss"]
     best = States(whole / "best", 1).latest()
     assert best is not None
     assert read_state(best)["done"] == least["step"]
-    assert (whole / "checkpoint-best").exists() == (least["step"] != 6)
+    assert (whole / "checkpoint-best").exists() == (least["step"] != 4)
     trained = [line for line in read_lines(whole) if line["group"] == "train"]
     assert all(line["samples_per_s"] > 0 and line["peak_gib"] > 0 for line in trained)
 

@@ -121,10 +121,17 @@ def test_told_to_stop_it_saves_and_goes_on(small: Small, tmp_path: Path) -> None
 def test_a_rate_that_is_never_reached_is_told(
     small: Small, tmp_path: Path, warmup: int, told: int
 ) -> None:
-    """At its highest in the fifth step: 5/7 of the rise, and 0.857 of a cosine's fall."""
+    """Before the first step. Highest in the fifth: 5/7 of the rise, 0.857 of a cosine's fall."""
     lines = list[str]()
+
+    def ends_the_run(line: str) -> None:
+        lines.append(line)
+        if line.endswith("step 0 of 7"):
+            raise InterruptedError
+
     recipe = small.recipe(7, warmup_steps=warmup, decay_steps=4)
-    small.train(recipe, tmp_path / "run", report=lines.append)
+    with pytest.raises(InterruptedError):
+        small.train(recipe, tmp_path / "run", report=ends_the_run)
     said = "rises for 7 steps and falls over the last 4, and the run has 7, so it comes to 61.2% of"
     assert sum(said in line for line in lines) == told
     assert told or not any("note: the learning rate" in line for line in lines)

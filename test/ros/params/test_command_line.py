@@ -86,6 +86,15 @@ def test_wrong_ros_arguments_are_one_line(
     assert ", at " not in line
 
 
+def test_a_wrong_parameter_ends_the_start_with_one_clear_line(
+    capfd: pytest.CaptureFixture[str],
+) -> None:
+    assert main(["--ros-args", "-p", "max_gap_s:=3"]) == 2
+    [line] = capfd.readouterr().err.splitlines()
+    assert "parameter max_gap_s is 3, expected a value of type float (write 1.0, not 1)" in line
+    assert not rclpy.ok()
+
+
 @pytest.mark.parametrize(
     ("section", "remapped", "said"),
     [

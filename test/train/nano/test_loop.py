@@ -53,11 +53,12 @@ def test_clips_take_each_length_in_turn_and_the_checkpoint_says_the_longest(
     scenes: Path, tmp_path: Path
 ) -> None:
     stage = {"steps": 12, "height": 32, "width": 48, "batch": 2, "clip_every": 2, "clip_batch": 4}
-    config = tiny(stages=[{**stage, "clip_frames": 13}])
+    # One length for the VAE, the next one for the encoder, all for everything.
+    config = tiny(stages=[{**stage, "clip_frames": 13}], vae_steps=2, encoder_steps=2)
     drawn = [config.stages[0].clips_at(step) for step in range(8)]
     assert drawn == [None, (4, 5), None, (2, 9), None, (1, 13), None, (4, 5)]
     trainer = NanoTrainer(config, SequenceFolder(scenes))
-    for _ in range(12):
+    for _ in range(10):
         trainer.train_step()
     trainer.save(tmp_path / "run")
     assert load_checkpoint(tmp_path / "run" / NanoTrainer.WEIGHTS).info.clip == 4
@@ -73,14 +74,15 @@ def test_clips_take_each_length_in_turn_and_the_checkpoint_says_the_longest(
 def test_layers_compute_in_bfloat16_where_asked_and_weights_learn_in_float32(
     scenes: Path, asked: bool
 ) -> None:
-    trainer = NanoTrainer(tiny(bfloat16=asked), SequenceFolder(scenes))
+    config = tiny(bfloat16=asked, vae_steps=1, encoder_steps=2)
+    trainer = NanoTrainer(config, SequenceFolder(scenes))
     computed = set()
     for layer in trainer.model.modules():
         if isinstance(layer, torch.nn.Linear | torch.nn.Conv3d):
             layer.register_forward_hook(lambda _layer, _given, out: computed.add(out.dtype))
-    for _ in range(9):  # of the VAE, of the encoder, and of everything
+    for _ in range(4):  # of the VAE, of the encoder, and of everything in a clip
         trainer.train_step()
-        if trainer.step == trainer.config.vae_steps + 1:
+        if trainer.step == config.vae_steps + 1:
             computed.clear()  # statistics of latents are measured in float32
     assert computed == {torch.bfloat16 if asked else torch.float32}
     assert {weight.dtype for weight in trainer.model.parameters()} == {torch.float32}
@@ -94,7 +96,7 @@ def test_a_vae_of_pictures_tells_the_newest_frame_of_a_clip_as_it_tells_that_one
     config = tiny(start=start, picture_vae=apart, vae_steps=0, encoder_steps=0)
     trainer = NanoTrainer(config, SequenceFolder(scenes))
     before = {k: v.clone() for k, v in trainer.model.state_dict().items()}
-    for _ in range(6):
+    for _ in range(4):  # the last one of clips
         trainer.train_step()
     model = trainer.model
     model.load_state_dict(trainer.average)
@@ -132,19 +134,18 @@ def test_shown_raw_depth_it_starts_as_it_was_and_resumes_to_the_last_bit(
     with torch.no_grad():
         blind = whole.model.velocity(x, x, torch.ones(1))
         assert torch.equal(whole.model.velocity(x, x, torch.ones(1), x), blind)
-    losses = [whole.train_step() for _ in range(5)]
+    losses = [whole.train_step() for _ in range(4)]
     with torch.no_grad():
         assert not torch.equal(
             whole.model.velocity(x, x, torch.ones(1), x), whole.model.velocity(x, x, torch.ones(1))
         )
 
     begun = NanoTrainer(config, data)
-    for _ in range(2):
-        begun.train_step()
+    begun.train_step()
     begun.save(tmp_path / "run")
     resumed = NanoTrainer(config, SequenceFolder(tmp_path / "scenes"))
     resumed.load(tmp_path / "run")
-    assert [resumed.train_step() for _ in range(3)] == losses[2:]
+    assert [resumed.train_step() for _ in range(3)] == losses[1:]
     for name, value in whole.model.state_dict().items():
         assert torch.equal(value, resumed.model.state_dict()[name]), name
     network = load_checkpoint(tmp_path / "run" / NanoTrainer.WEIGHTS)
@@ -166,15 +167,15 @@ def test_one_batch_is_learned(scenes: Path) -> None:
     data.batch = lambda *wanted: batch  # type: ignore[method-assign]
     config = tiny(
         200,
-        vae_steps=30,
-        encoder_steps=6,
+        vae_steps=20,
+        encoder_steps=3,
         learning_rate=5e-3,
         loss={"sigma_one_share": 1.0},
     )
     trainer = NanoTrainer(config, data)
-    history = [trainer.train_step() for _ in range(66)]
-    assert history[29]["reconstruction"] < 0.5 * history[0]["reconstruction"]
-    assert history[-1]["pixel"] < 0.7 * history[36]["pixel"]
+    history = [trainer.train_step() for _ in range(48)]
+    assert history[19]["reconstruction"] < 0.5 * history[0]["reconstruction"]
+    assert history[-1]["pixel"] < 0.7 * history[23]["pixel"]
 
 
 def test_one_batch_is_seen_at_other_noise_each_time(scenes: Path) -> None:
@@ -261,16 +262,24 @@ def test_what_few_sequences_lack_is_told(scenes: Path, tmp_path: Path) -> None:
         (tmp_path / scene.name).symlink_to(scene)
     write_scene(tmp_path, "with", frames=5, size=(32, 48), raw_depth=True)
     told: list[str] = []
+
+    def ends_the_run(line: str) -> None:
+        told.append(line)
+        if "step 0 of" in line:
+            raise InterruptedError
+
     stage = {"steps": 2, "height": 32, "width": 48, "batch": 2, "clip_every": 4, "clip_frames": 9}
     short: dict[str, Any] = {"stages": [stage], "vae_steps": 1, "encoder_steps": 0}
     short |= {"warmup_steps": 1, "decay_steps": 1}
     config = tiny(**short, condition="raw_depth")
-    train(config, tmp_path, tmp_path / "run", report=told.append)
+    with pytest.raises(InterruptedError):
+        train(config, tmp_path, tmp_path / "run", report=ends_the_run)
     assert told[0] == "raw depth: 1 of 4 sequences have it"
     assert told[1].startswith("clips of up to 9 frames are trained on, the longest sequence has 5:")
     told.clear()
     stage["clip_frames"] = 5
-    train(tiny(**short), tmp_path, tmp_path / "plain", report=told.append)
+    with pytest.raises(InterruptedError):
+        train(tiny(**short), tmp_path, tmp_path / "plain", report=ends_the_run)
     assert told[0] == "4 sequences, step 0 of 2"
 
 
