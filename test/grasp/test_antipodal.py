@@ -122,11 +122,13 @@ def test_a_wall_beside_it_keeps_the_fingers_away() -> None:
 def test_what_is_not_trusted_is_not_grasped() -> None:
     depth = depth_of([BOX], VIEWS[1])
     for confidence, expected in ((0.15, False), (np.nan, False), (0.9, True)):
-        scene = Scene(depth, CAMERA, np.full(depth.shape, confidence, np.float32))
-        found = plan_grasps(scene)
+        uneven = np.tile(np.linspace(0.5, 1, depth.shape[1], dtype=np.float32), (240, 1))
+        found = plan_grasps(Scene(depth, CAMERA, confidence * uneven))
         assert bool(found.grasps) is expected
         assert (found.refused["depth is not trusted"] > 10) is not expected
         assert all(grasp.trust >= 0.2 for grasp in found.grasps)
+        scores = [grasp.score for grasp in found.grasps]
+        assert scores == sorted(scores, reverse=True)
 
 
 def test_what_nobody_vouches_for_is_ranked_all_the_same() -> None:
@@ -546,3 +548,28 @@ def test_a_hollow_glass_is_held_across_though_pieces_of_its_wall_are_missing() -
     assert abs(positions[best, :2] @ rotations[best, :2, 1]) < 0.004, "centred between the fingers"
     assert np.linalg.norm(positions[best, :2]) < 0.02
     assert found.grasps[best].width < 0.08
+
+
+def test_a_wall_of_what_is_too_wide_is_held() -> None:
+    seen = VIEWS[0]
+    depth, table = depth_of([Cylinder(0.0, 0.0, 0.08, 0.05)], seen), depth_of([], seen)
+    away = np.linalg.norm(seen.to_table(backproject(depth, CAMERA))[..., :2], axis=-1)
+    found = plan_grasps(Scene(np.where(away < 0.072, table, depth), CAMERA))
+    assert found.grasps, found.refused
+    positions, _ = in_table(found, seen)
+    np.testing.assert_allclose(np.linalg.norm(positions[:, :2], axis=1), 0.076, atol=0.006)
+    assert all(0.01 < grasp.width < 0.04 for grasp in found.grasps)
+
+
+def test_a_map_lies_in_the_table_however_the_camera_is_rolled() -> None:
+    low = view(1.2)
+    turned = np.array([[0.0, 1.0, 0.0], [-1.0, 0.0, 0.0], [0.0, 0.0, 1.0]])
+    seen = View(turned @ low.rotation, low.position)
+    up = seen.rotation @ [0.0, 0.0, 1.0]
+    assert abs(up[0]) > 0.9
+    scene = Scene(depth_of([BOX], seen), CAMERA)
+    found = height_map(scene, Plane(up, -float(low.position[2])), 0.002, 0.1, 0.012)
+    assert found is not None
+    np.testing.assert_allclose(found.axes @ found.axes.T, np.eye(3), atol=1e-9)
+    np.testing.assert_allclose(found.axes[2], up)
+    assert np.nanmax(found.height) == pytest.approx(0.06, abs=1e-3)
