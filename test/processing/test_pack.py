@@ -249,7 +249,10 @@ def test_what_is_there_is_kept_and_never_overwritten_unasked(bag: Path, tmp_path
     with pytest.raises(ProcessingError, match="or from another one"):
         packed(other, tmp_path, frames=2)
     assert {path: path.stat().st_mtime_ns for path in tmp_path.iterdir()} == before
+    of_another = tmp_path / "scene-more-0000.tar"
+    of_another.touch()
     packed(other, tmp_path, frames=4, overwrite=True)
+    of_another.unlink()
     assert indices(tmp_path) == [[0, 1, 2, 3], [4, 5, 6]]
     (tmp_path / "scene-0000.tar").unlink()  # as a kill leaves it, before the first one comes last
     assert not packed(other, tmp_path, frames=4).already
@@ -347,9 +350,9 @@ def test_a_killed_run_goes_on_and_tells_all_of_it(
         "options": "was of other options, or before the recording changed",
         "gone": "lacks a part",
         "unread": "is without a note of how far it came",
-        "": "",
     }
-    for begins, change in ((0, "code"), (0, "options"), (0, "gone"), (0, "unread"), (8, "")):
+    asked = ((0, "overwrite"), (8, ""))  # of nothing that happened by itself
+    for begins, change in (*((0, change) for change in anew), *asked):
         shutil.rmtree(tmp_path / "out")
         killed()
         read.clear()
@@ -361,10 +364,17 @@ def test_a_killed_run_goes_on_and_tells_all_of_it(
         with monkeypatch.context() as patch:
             if change == "code":
                 patch.setattr(packing, "code_state", lambda: "another")
-            told = packed(bag, tmp_path / "out", frames=3 if change == "options" else 2)
+            told = packed(
+                bag,
+                tmp_path / "out",
+                frames=3 if change == "options" else 2,
+                overwrite=change == "overwrite",
+            )
         assert read[0] == begins, change
-        said = f"what a killed run had packed, 3 clips, {anew[change]}: all of it was packed anew"
-        assert told.notes == [*whole.notes, *([said] if change else [])]
+        said = (
+            f"what a killed run had packed, 3 clips, {anew.get(change)}: all of it was packed anew"
+        )
+        assert told.notes == [*whole.notes, *([said] if change in anew else [])]
     # It is news of that run alone.
     assert packed(bag, tmp_path / "out", frames=2).notes == whole.notes
 
@@ -388,6 +398,33 @@ def test_what_a_run_that_is_killed_at_its_very_end_left_out_is_told(
             packed(bag, tmp_path / "out", frames=2)
     assert packed(bag, tmp_path / "out", frames=2) == replace(whole, already=True)
     assert not (tmp_path / "out/.partial-run").exists()
+    unlink = Path.unlink
+
+    def kill_at_a_tar(path: Path, missing_ok: bool = False) -> None:
+        unlink(path, missing_ok)
+        if path.suffix == ".tar":
+            raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "unlink", kill_at_a_tar)
+        with pytest.raises(KeyboardInterrupt):
+            packed(bag, tmp_path / "out", frames=2, overwrite=True)
+    assert packed(bag, tmp_path / "out", frames=2) == whole
+
+
+def test_a_recording_or_a_calibration_that_has_changed_is_not_taken_for_packed(
+    scenes: Path, tmp_path: Path
+) -> None:
+    camera, truth = tmp_path / "camera.txt", scenes / "truth/1.npy"
+    camera.write_bytes((scenes / "intrinsics.txt").read_bytes())
+    source = replace(TRUTH, intrinsics=str(camera))
+    packed(scenes, tmp_path / "out", source)
+    for file, content in ((camera, b"50 0 24\n0 50 16\n0 0 1\n"), (truth, truth.read_bytes()[:-4])):
+        before = file.read_bytes()
+        file.write_bytes(content)
+        with pytest.raises(ProcessingError, match="before this recording changed"):
+            packed(scenes, tmp_path / "out", source)
+        file.write_bytes(before)
 
 
 def test_what_was_left_out_is_told_again(
@@ -513,3 +550,9 @@ def test_names_that_tars_cannot_tell_apart_are_refused(bag: Path, tmp_path: Path
     found = find_recordings([tmp_path / "run.2", tmp_path / "run_2"], NONE)
     with pytest.raises(DktError, match="tars of both would be called run_2"):
         packing.sequence_names(found)
+
+
+@pytest.mark.parametrize("given", [{"frames": 0}, {"frames": 1, "height": 0}])
+def test_clips_and_pictures_of_nothing_are_refused(given: dict[str, int]) -> None:
+    with pytest.raises(DktError, match="is 0, expected at least 1"):
+        PackOptions(NONE, **given)
