@@ -149,17 +149,21 @@ def test_truth_of_another_size_costs_its_frame(scenes: Path, tmp_path: Path) -> 
     assert "true depth is 24x16, colour is 48x32" in told.lost[0]
 
 
-def test_nothing_is_learned_of_a_frame_whose_mask_cannot_be_used(
+def test_nothing_is_learned_of_a_frame_without_readings_or_whose_mask_cannot_be_used(
     scenes: Path, tmp_path: Path
 ) -> None:
+    cv2.imwrite(str(scenes / "depth/2.png"), np.zeros((HEIGHT, WIDTH), np.uint16))
     (scenes / "mask").mkdir()
     for index in range(3):
         size = (HEIGHT, WIDTH) if index else (HEIGHT // 2, WIDTH // 2)
         cv2.imwrite(str(scenes / "mask" / f"{index}.png"), np.eye(*size, dtype=np.uint8))
     told = packed(scenes, tmp_path / "out", replace(TRUTH, mask="mask/*"))
-    assert [frame.index for clip in clips(tmp_path / "out") for frame in clip] == [1, 2]
-    assert [line.partition(":")[0] for line in told.lost] == ["1 x unusable mask"]
-    assert "mask is 24x16, colour is 48x32" in told.lost[0]
+    assert [frame.index for clip in clips(tmp_path / "out") for frame in clip] == [1]
+    of_folder, reading, mask = told.lost
+    assert of_folder.startswith("1 of 3 pictures have no depth")
+    assert reading == "1 x no raw depth: frame 2: raw depth has no reading at any pixel"
+    assert mask.startswith("1 x unusable mask: ")
+    assert "mask is 24x16, colour is 48x32" in mask
 
 
 def test_truth_in_another_unit_is_refused_and_what_is_far_is_unknown(
@@ -226,6 +230,8 @@ def test_smaller_pictures_keep_their_shape_and_values(bag: Path, tmp_path: Path)
     packed(bag, tmp_path, height=HEIGHT // 2)
     frame, labelled = clips(tmp_path)[0][0], labelled_frames(1)[0]
     assert frame.rgb.shape == (HEIGHT // 2, WIDTH // 2, 3)
+    blocks = labelled.frame.rgb.reshape(HEIGHT // 2, 2, WIDTH // 2, 2, 3)
+    np.testing.assert_allclose(frame.rgb, blocks.mean(axis=(1, 3)), atol=1)
     camera = labelled.frame.intrinsics.scaled_to(WIDTH // 2, HEIGHT // 2)
     np.testing.assert_allclose(frame.camera_matrix, camera.matrix)
     values = known(labelled.truth)[1::2, 1::2]
@@ -385,6 +391,14 @@ def test_what_a_run_that_is_killed_at_its_very_end_left_out_is_told(
     bag = bag_of(tmp_path, without_truth(labelled_frames(5), {1}))
     whole = packed(bag, tmp_path / "whole", frames=2)
     assert whole.lost
+
+    def kill_with_all_read(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(packing, "_tell_later", kill_with_all_read)
+        with pytest.raises(KeyboardInterrupt):
+            packed(bag, tmp_path / "out", frames=2)
     put = os.replace
 
     def kill(here: Path, there: Path) -> None:
