@@ -525,12 +525,19 @@ def test_without_truth_nothing_is_read(pictures: Path, tmp_path: Path) -> None:
 
 
 def test_the_command(
-    bag: Path, scenes: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    bag: Path,
+    scenes: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
-    """Names with dots, in which a frame's key would end; one bad recording costs itself alone."""
-    dotted, output = tmp_path / "run.2", tmp_path / "out"
+    """Names with dots, in which a frame's key would end; one bad recording costs itself alone.
+
+    What was packed into a folder of recordings is none of them.
+    """
+    dotted, output = tmp_path / "in/run.2", tmp_path / "in/out"
     shutil.copytree(bag, dotted)
-    command = ["pack", str(dotted), "--output", str(output)]
+    command = ["pack", str(dotted.parent), "--output", str(output)]
     assert main([*command, "--frames", "5"]) == 0
     assert capsys.readouterr().out == "run_2: 2 clips, 7 frames\n"
     assert indices(output) == [[0, 1, 2, 3, 4], [5, 6]]
@@ -544,8 +551,25 @@ def test_the_command(
     shown = capsys.readouterr().out
     assert "pictures: 1 clip, 2 frames\n  not used: 1 x no true depth: frame 1 has none" in shown
     assert "run_2: FAILED: " in shown
-    assert main([*both, "--overwrite"]) == Outcome.INCOMPLETE.code
+    assert main([*both, "--overwrite", "--height", "16"]) == Outcome.INCOMPLETE.code
     assert indices(output) == [[0, 2], [0, 1, 2, 3, 4, 5, 6]]
+    assert {frame.rgb.shape[0] for clip in clips(output) for frame in clip} == {16}
+    capsys.readouterr()
+    file = tmp_path / "file"
+    file.touch()
+    for words, said in (
+        (["--output", str(output), "--truth", "truth/*"], "--truth applies only to a "),
+        (["--output", str(file)], f"{file} is no folder; choose another --output"),
+    ):
+        assert main(["pack", str(dotted), *words]) == 2
+        assert said in capsys.readouterr().err
+
+    def full(*_: object) -> int:
+        raise StorageError("the disk is full")
+
+    monkeypatch.setattr(packing, "write_sequence", full)
+    assert main([*both, "--overwrite"]) == 2
+    assert capsys.readouterr().err == "dkt pack: the disk is full\n"
 
 
 def test_another_process_that_packs_it_is_left_to_that(
