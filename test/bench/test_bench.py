@@ -205,7 +205,11 @@ def test_depth_in_files_is_another_method(
     assert (again["material"], again["method"]) == (material, "../a flat")
     assert main([*words, "--methods", "rough"]) == 2
     assert "--methods rough" in capsys.readouterr().err
-    for look, made in ((["--arrangement", "heap"], "fixed heap 80x144"), ([], "fixed table 40x72")):
+    for look, made in (
+        (["--arrangement", "heap"], "fixed heap 80x144"),
+        (["--camera", "wrist"], "wrist table 80x144"),
+        ([], "fixed table 40x72"),
+    ):
         size = made.rpartition(" ")[2]
         more = [*look, "--picture-size", size, "--output", str(tmp_path / "other")]
         assert main([*words, *more]) == 2
@@ -433,6 +437,7 @@ def test_of_an_orbit_all_frames_are_seen_and_the_last_is_planned_in(tmp_path: Pa
 
     def refuse(scene: Any, gripper: Any, config: GraspConfig) -> Plan:
         asked.append(config.min_confidence)
+        np.testing.assert_array_equal(scene.confidence, told["careful"].confidence)
         return Plan(refused=Counter({"too flat": 1, "depth is not trusted": 5}))
 
     record = try_grasp(scene, "careful", told["careful"], refuse).record
@@ -503,6 +508,10 @@ def test_a_grasp_is_judged_by_the_body_that_it_is_at(over: bool, first: int) -> 
     assert more_green.min() > -60
     assert (record.shape, record.result, record.objects) == ("bar", "held", 2)
     assert record.lifted_m > 0.1
+    assert (record.width, record.score) == (0.04, 1.0)
+    assert 0 < record.penetration_m < 0.002
+    assert 0.001 < record.energy_j < 0.05
+    assert 0 < record.drift_m < 0.001
     assert (record.known, record.bad) == (0.75, 0.25)
     assert (record.error_m, record.bias_m) == pytest.approx((0.002, -0.002), abs=2e-5)
 
