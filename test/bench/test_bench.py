@@ -39,6 +39,7 @@ from dkt_ros.formats.transphy3d import (
     read_sequence,
     write_sequence,
 )
+from dkt_ros.fusion.weights import default_weights
 from dkt_ros.geometry import Intrinsics
 from dkt_ros.grasp.antipodal import Grasp, GraspConfig, Gripper, Plan
 from dkt_ros.model.checkpoint import default_checkpoint
@@ -323,14 +324,18 @@ def test_damaged_settings_are_named(
 def test_attempts_are_not_mixed_with_those_of_weights_that_were_there_before(
     scenes: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    checkpoint, out = tmp_path / "ck", tmp_path / "out"
+    checkpoint, refiner, out = tmp_path / "ck", tmp_path / "refiner", tmp_path / "out"
     shutil.copytree(default_checkpoint(), checkpoint)
+    shutil.copytree(default_weights(), refiner)
     words = ["--data", str(scenes), "--output", str(out), "--checkpoint", str(checkpoint)]
+    words += ["--refiner", str(refiner)]
     assert main([*WORDS, *words, "--methods", "truth"]) == 0
-    with (checkpoint / "dkt.json").open("a") as file:
-        file.write("\n")
+    for changed in (checkpoint / "dkt.json", refiner / "refiner.json"):
+        with changed.open("a") as file:
+            file.write("\n")
     assert main([*WORDS, *words, "--methods", "truth"]) == 2
-    assert "holds attempts with other contents of checkpoint" in capsys.readouterr().err
+    said = "holds attempts with other contents of checkpoint, contents of refiner; take"
+    assert said in capsys.readouterr().err
 
 
 def test_attempts_are_not_mixed_with_those_of_other_code(
@@ -407,6 +412,9 @@ def test_a_folder_without_scenes_is_refused(
     (tmp_path / "some.tar").write_bytes((scenes / "s0007-000000-diffuse.tar").read_bytes())
     with pytest.raises(DktError, match=r"expected tars such as s0000-000000-diffuse\.tar"):
         clips_of(tmp_path)
+    assert [clip.name.rpartition("-")[2] for clip in clips_of(scenes, [0])] == list(MATERIALS)
+    with pytest.raises(DktError, match="no scene to grasp in"):
+        clips_of(scenes, [1])
 
 
 def test_of_an_orbit_all_frames_are_seen_and_the_last_is_planned_in(tmp_path: Path) -> None:
