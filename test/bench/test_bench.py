@@ -294,6 +294,7 @@ def test_processes_share_the_scenes_and_what_is_an_object_may_be_left_to_the_pla
     ("words", "said"),
     [
         (["--scenes", "1" + 20 * "0"], "expected at most 999999 together"),
+        (["--quick", "--start", "999997"], "--start 999997 --scenes 3: expected at most 999999"),
         (["--picture-size", "big"], "--picture-size is 'big', expected HxW, such as 160x288"),
         (["--checkpoint", "/nowhere"], "checkpoint /nowhere does not exist"),
         (["--predictions", "a=/nowhere"], "--predictions a=/nowhere: no such folder"),

@@ -220,6 +220,7 @@ def test_a_hollow_body_keeps_its_hollow_and_its_parts_are_found_once(
 @pytest.mark.parametrize("content", [b"", b"PK\x03\x04", b"no archive"])
 def test_parts_that_cannot_be_read_are_made_again(tmp_path: Path, content: bytes) -> None:
     ((vertices, faces),) = convex_parts(block(0.03, 0.04, 0.07), tmp_path)
+    np.testing.assert_allclose(np.ptp(vertices, axis=0), [0.03, 0.04, 0.07], atol=1e-7)
     (kept,) = tmp_path.iterdir()
     whole = kept.read_bytes()
     kept.write_bytes(content)
