@@ -451,7 +451,7 @@ def test_of_an_orbit_all_frames_are_seen_and_the_last_is_planned_in(tmp_path: Pa
 
     def refuse(scene: Any, gripper: Any, config: GraspConfig) -> Plan:
         asked.append(config.min_confidence)
-        np.testing.assert_array_equal(scene.confidence, told["careful"].confidence)
+        assert scene.confidence is told["careful"].confidence
         return Plan(refused=Counter({"too flat": 1, "depth is not trusted": 5}))
 
     record = try_grasp(scene, "careful", told["careful"], refuse).record
