@@ -108,22 +108,22 @@ def test_what_is_tall_keeps_the_palm_away() -> None:
     assert (beside | (positions[:, 2] > 0.009)).all()
 
 
-def test_a_wall_beside_it_keeps_the_fingers_away() -> None:
-    """As does a ledge, a centimetre high."""
-    low, wall = Box(0.0, 0.0, (0.04, 0.04, 0.03)), Box(0.04, 0.0, (0.02, 0.2, 0.2))
-    found = plan([low, wall, Box(-0.04, 0.0, (0.02, 0.2, 0.01))], VIEWS[0])
+@pytest.mark.parametrize("height", [0.2, 0.01])
+def test_a_wall_or_a_ledge_beside_it_keeps_the_fingers_away(height: float) -> None:
+    low, wall = Box(0.0, 0.0, (0.04, 0.04, 0.03)), Box(0.04, 0.0, (0.02, 0.2, height))
+    found = plan([low, wall], VIEWS[0], samples=1500)
     assert found.grasps, found.refused
-    assert found.refused["a finger hits something"] > 50
+    assert found.refused["a finger hits something"] > 25
     positions, rotations = in_table(found, VIEWS[0])
     half = np.array([grasp.width for grasp in found.grasps]) / 2 + Gripper().finger_thickness
-    reach = np.abs(positions[:, 0]) + half * np.abs(rotations[:, 0, 1])
+    reach = positions[:, 0] + half * np.abs(rotations[:, 0, 1])
     assert (reach < 0.032).all()
 
 
 def test_what_is_not_trusted_is_not_grasped() -> None:
     depth = depth_of([BOX], VIEWS[1])
     for confidence, expected in ((0.15, False), (np.nan, False), (0.9, True)):
-        uneven = np.tile(np.linspace(0.5, 1, depth.shape[1], dtype=np.float32), (240, 1))
+        uneven = np.tile(np.linspace(-1, 2, 240, dtype=np.float32).clip(0.3, 1), (320, 1)).T
         found = plan_grasps(Scene(depth, CAMERA, confidence * uneven))
         assert bool(found.grasps) is expected
         assert (found.refused["depth is not trusted"] > 10) is not expected
@@ -146,7 +146,7 @@ def test_trust_is_asked_for_at_both_contacts() -> None:
     """One long side of the box is doubtful, as far as a finger's breadth: no grasp across it."""
     depth = depth_of([replace(BOX, turn=0.0)], VIEWS[0])
     confidence = np.full(depth.shape, 0.9, np.float32)
-    confidence[:, 169:] = 0.1
+    confidence[:, 167:175] = 0.1
     config = GraspConfig(min_confidence=0.5)
     found = plan_grasps(Scene(depth, CAMERA, confidence), config=config)
     assert not found.grasps
@@ -557,23 +557,22 @@ def test_a_hollow_glass_is_held_across_though_pieces_of_its_wall_are_missing() -
 
 def test_a_wall_of_what_is_too_wide_is_held() -> None:
     seen = VIEWS[0]
-    depth, table = depth_of([Cylinder(0.0, 0.0, 0.08, 0.05)], seen), depth_of([], seen)
+    depth, table = depth_of([Cylinder(0.0, 0.0, 0.046, 0.05)], seen), depth_of([], seen)
     away = np.linalg.norm(seen.to_table(backproject(depth, CAMERA))[..., :2], axis=-1)
-    found = plan_grasps(Scene(np.where(away < 0.072, table, depth), CAMERA))
+    found = plan_grasps(Scene(np.where(away < 0.04, table, depth), CAMERA))
     assert found.grasps, found.refused
     positions, _ = in_table(found, seen)
-    np.testing.assert_allclose(np.linalg.norm(positions[:, :2], axis=1), 0.076, atol=0.006)
+    np.testing.assert_allclose(np.linalg.norm(positions[:, :2], axis=1), 0.043, atol=0.005)
     assert all(0.01 < grasp.width < 0.04 for grasp in found.grasps)
 
 
 def test_a_map_lies_in_the_table_however_the_camera_is_rolled() -> None:
-    low = view(1.2)
-    turned = np.array([[0.0, 1.0, 0.0], [-1.0, 0.0, 0.0], [0.0, 0.0, 1.0]])
-    seen = View(turned @ low.rotation, low.position)
-    up = seen.rotation @ [0.0, 0.0, 1.0]
-    assert abs(up[0]) > 0.9
-    scene = Scene(depth_of([BOX], seen), CAMERA)
-    found = height_map(scene, Plane(up, -float(low.position[2])), 0.002, 0.1, 0.012)
+    """Looking ahead, its right side up."""
+    up = np.array([1.0, 0.0, 0.0])
+    seen = View(
+        np.array([[0.0, 0.0, 1.0], [1.0, 0.0, 0.0], [0.0, 1.0, 0.0]]), np.array([0, -0.5, 0.15])
+    )
+    found = height_map(Scene(depth_of([BOX], seen), CAMERA), Plane(up, -0.15), 0.002, 0.1, 0.012)
     assert found is not None
     np.testing.assert_allclose(found.axes @ found.axes.T, np.eye(3), atol=1e-9)
     np.testing.assert_allclose(found.axes[2], up)

@@ -14,6 +14,7 @@ import pytest
 from fixtures.recorded_frames import known, labelled_frames
 
 from dkt_ros.bags.recording import RecordingOptions, record
+from dkt_ros.bags.topics import CameraTopics
 from dkt_ros.cli import main
 from dkt_ros.errors import DktError
 from dkt_ros.estimator import DepthEstimator, load_estimator
@@ -33,7 +34,8 @@ COUNT = 3
 def bag(tmp_path: Path) -> Path:
     path = tmp_path / "in" / "scene"
     path.parent.mkdir()
-    record(labelled_frames(COUNT), path, RecordingOptions(color="raw"))
+    topics = CameraTopics(depth="/camera/depth")  # of a camera, though dkt's end alike
+    record(labelled_frames(COUNT), path, RecordingOptions(topics, color="raw", depth="32FC1"))
     return path
 
 
