@@ -137,7 +137,7 @@ def _plan(args: argparse.Namespace) -> _Plan:
     if rate is None:
         rate = max(interval_s / _SECONDS_PER_FRAME, duration_s / _LONGEST_REPLAY_S)
         rate = min(1.0, rate) or 1.0
-    elif not rate > 0:
+    elif not 0 < rate < float("inf"):
         raise DktError(f"rate is {rate:g}, expected a positive number")
     domain_id = 1 + os.getpid() % 100 if args.domain_id is None else args.domain_id
     if not 0 <= domain_id <= _LAST_DOMAIN:
@@ -237,7 +237,7 @@ def _evaluate(plan: _Plan) -> dict[str, Any]:
     reception = Reception.read(received)
     answered = {frame.stamp_ns: frame for frame in reception.answered}
     drawn = _drawn(reception)
-    start_ns = min(*reception.sent[:1], *answered)
+    start_ns = min([*reception.sent[:1], *answered])
     comparison = Comparison()
     rows = []
     with BagReader(plan.bag) as bag:

@@ -23,6 +23,7 @@ import yaml
 from fixtures.interrupts import heed_interrupts
 
 import dkt_ros
+from dkt_ros import programs
 from dkt_ros.extras import EXTRAS, ROS
 from dkt_ros.programs import MODULES
 from dkt_ros.ros.probe import PROFILE_VARIABLES, profile_variable
@@ -166,6 +167,22 @@ def test_commands_are_the_same_for_pip_and_for_ros(
     assert listed is not None
     assert set(listed[1].split()) == for_pip.keys() == MODULES.keys()
     assert for_pip == {command: f"dkt_ros.programs:{command}" for command in MODULES}
+    for command in MODULES:
+        assert getattr(programs, command).args == (command,)
+
+
+def test_a_program_that_lacks_what_nobody_knows_shows_where(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Behind a shell's &, so that no interrupt of what is before it ends it either."""
+    heeded = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    monkeypatch.setitem(MODULES, "dkt", "of_nobody")
+    try:
+        with pytest.raises(ModuleNotFoundError, match="of_nobody"):
+            programs.dkt()
+        assert signal.getsignal(signal.SIGINT) is signal.SIG_IGN
+    finally:
+        signal.signal(signal.SIGINT, heeded)
 
 
 @pytest.mark.ros

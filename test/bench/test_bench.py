@@ -39,6 +39,7 @@ from dkt_ros.formats.transphy3d import (
     read_sequence,
     write_sequence,
 )
+from dkt_ros.fusion.weights import default_weights
 from dkt_ros.geometry import Intrinsics
 from dkt_ros.grasp.antipodal import Grasp, GraspConfig, Gripper, Plan
 from dkt_ros.model.checkpoint import default_checkpoint
@@ -205,7 +206,11 @@ def test_depth_in_files_is_another_method(
     assert (again["material"], again["method"]) == (material, "../a flat")
     assert main([*words, "--methods", "rough"]) == 2
     assert "--methods rough" in capsys.readouterr().err
-    for look, made in ((["--arrangement", "heap"], "fixed heap 80x144"), ([], "fixed table 40x72")):
+    for look, made in (
+        (["--arrangement", "heap"], "fixed heap 80x144"),
+        (["--camera", "wrist"], "wrist table 80x144"),
+        ([], "fixed table 40x72"),
+    ):
         size = made.rpartition(" ")[2]
         more = [*look, "--picture-size", size, "--output", str(tmp_path / "other")]
         assert main([*words, *more]) == 2
@@ -237,8 +242,10 @@ def test_a_planner_of_ones_own_lies_where_the_command_is_given(
     told = json.loads((tmp_path / "out" / "bench.json").read_text())["attempts"]
     assert [one["why"] for one in told] == 3 * ["my idea"]
     planner.write_text(text.replace("my idea", "new idea"))
-    assert main(words) == 2
-    assert "holds attempts with other code of planner" in capsys.readouterr().err
+    other = ["--planner", "benched_planner:none", "--scene-seed", "8", "--target", "all"]
+    assert main([*words, *other]) == 2
+    said = "holds attempts with other code of planner, planner, scene_seed, target; take"
+    assert said in capsys.readouterr().err
     for name, said in (
         ("nowhere:plan", "No module named 'nowhere'"),
         ("benched_planner:plans", "has no attribute 'plans'"),
@@ -287,6 +294,7 @@ def test_processes_share_the_scenes_and_what_is_an_object_may_be_left_to_the_pla
     ("words", "said"),
     [
         (["--scenes", "1" + 20 * "0"], "expected at most 999999 together"),
+        (["--quick", "--start", "999997"], "--start 999997 --scenes 3: expected at most 999999"),
         (["--picture-size", "big"], "--picture-size is 'big', expected HxW, such as 160x288"),
         (["--checkpoint", "/nowhere"], "checkpoint /nowhere does not exist"),
         (["--predictions", "a=/nowhere"], "--predictions a=/nowhere: no such folder"),
@@ -317,14 +325,18 @@ def test_damaged_settings_are_named(
 def test_attempts_are_not_mixed_with_those_of_weights_that_were_there_before(
     scenes: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    checkpoint, out = tmp_path / "ck", tmp_path / "out"
+    checkpoint, refiner, out = tmp_path / "ck", tmp_path / "refiner", tmp_path / "out"
     shutil.copytree(default_checkpoint(), checkpoint)
+    shutil.copytree(default_weights(), refiner)
     words = ["--data", str(scenes), "--output", str(out), "--checkpoint", str(checkpoint)]
+    words += ["--refiner", str(refiner)]
     assert main([*WORDS, *words, "--methods", "truth"]) == 0
-    with (checkpoint / "dkt.json").open("a") as file:
-        file.write("\n")
+    for changed in (checkpoint / "dkt.json", refiner / "refiner.json"):
+        with changed.open("a") as file:
+            file.write("\n")
     assert main([*WORDS, *words, "--methods", "truth"]) == 2
-    assert "holds attempts with other contents of checkpoint" in capsys.readouterr().err
+    said = "holds attempts with other contents of checkpoint, contents of refiner; take"
+    assert said in capsys.readouterr().err
 
 
 def test_attempts_are_not_mixed_with_those_of_other_code(
@@ -354,6 +366,9 @@ def test_attempts_are_not_mixed_with_those_of_other_code(
         assert "holds attempts with other code of dkt_ros or its libraries; take another" in said
         assert "or delete attempts.jsonl and settings.json there: rendered scenes stay" in said
     told = json.loads(written)
+    # Of more scenes, or in more processes, the attempts go on.
+    free = {"output", "data", "scenes", "quick", "start", "methods", "jobs", "shard"}
+    assert not told.keys() & free
     del told["code of dkt_ros or its libraries"]
     (out / "settings.json").write_text(json.dumps(told))
     assert main(words) == 2, "made before that was told"
@@ -371,10 +386,10 @@ def test_an_attempt_stands_in_a_line_of_its_own_or_is_said_to_be_lost(
     record = Record("s", "diffuse", "truth", "held")
     path = tmp_path / "attempts.jsonl"
     path.write_text('{"scene": "cut')
-    _append(path, record)
+    _append(path, replace(record, result="missed"))
     _append(path, record)
     assert path.read_text().count("\n") == 3
-    assert read_records(path) == [record]
+    assert read_records(path) == [record], "the latest"
     with path.open("ab") as file:
         for damage in (b"\xcc\x00", b"[1]", b"3", b'{"scene": 1, "material": 2}'):
             file.write(damage + b"\n")
@@ -398,6 +413,9 @@ def test_a_folder_without_scenes_is_refused(
     (tmp_path / "some.tar").write_bytes((scenes / "s0007-000000-diffuse.tar").read_bytes())
     with pytest.raises(DktError, match=r"expected tars such as s0000-000000-diffuse\.tar"):
         clips_of(tmp_path)
+    assert [clip.name.rpartition("-")[2] for clip in clips_of(scenes, [0])] == list(MATERIALS)
+    with pytest.raises(DktError, match="no scene to grasp in"):
+        clips_of(scenes, [1])
 
 
 def test_of_an_orbit_all_frames_are_seen_and_the_last_is_planned_in(tmp_path: Path) -> None:
@@ -433,6 +451,7 @@ def test_of_an_orbit_all_frames_are_seen_and_the_last_is_planned_in(tmp_path: Pa
 
     def refuse(scene: Any, gripper: Any, config: GraspConfig) -> Plan:
         asked.append(config.min_confidence)
+        assert scene.confidence is told["careful"].confidence
         return Plan(refused=Counter({"too flat": 1, "depth is not trusted": 5}))
 
     record = try_grasp(scene, "careful", told["careful"], refuse).record
@@ -503,6 +522,10 @@ def test_a_grasp_is_judged_by_the_body_that_it_is_at(over: bool, first: int) -> 
     assert more_green.min() > -60
     assert (record.shape, record.result, record.objects) == ("bar", "held", 2)
     assert record.lifted_m > 0.1
+    assert (record.width, record.score) == (0.04, 1.0)
+    assert 0 < record.penetration_m < 0.002
+    assert 0.001 < record.energy_j < 0.05
+    assert 0 < record.drift_m < 0.001
     assert (record.known, record.bad) == (0.75, 0.25)
     assert (record.error_m, record.bias_m) == pytest.approx((0.002, -0.002), abs=2e-5)
 
@@ -521,6 +544,8 @@ def test_what_holds_the_objects_is_an_obstacle_and_no_target(tmp_path: Path) -> 
     write_sequence(clip.path, clip.name, [frame])
     scene = read_scene(clips_of(data)[-1], tmp_path / "parts")
     assert len(scene.bodies) == len(scene.fixtures) == 1
+    assert scene.bodies[0].mass == 0.15
+    assert len(list((tmp_path / "parts").iterdir())) == 1, "kept"
     np.testing.assert_array_equal(scene.fixtures[0][0], wall[0])
     assert scene.instance[:, :100].any()
     assert not scene.instance[:, 100:].any()

@@ -88,7 +88,8 @@ def test_depth_on_the_objects_is_told_in_millimetres_and_shares() -> None:
     limits = [(part["from_m"], part["attempts"]) for part in summary["by_error"]]
     assert limits == [(0.002, 1), (0.004, 1), (0.016, 1)], "each begins a bin"
     (row,) = [line for line in format_table(summary).splitlines() if "| raw | diffuse |" in line]
-    assert row.endswith("| 4.0 | 0.60 | 0.25 |")
+    assert row == "| raw | diffuse | 1 | 0 | 0 | 2 | 0 | 4.0 | 0.60 | 0.25 |"
+    assert summary["paired"] == {}
 
 
 def test_kinds_of_object_and_errors_are_told_of_each_method() -> None:
@@ -118,25 +119,26 @@ def test_attempts_that_could_have_held_are_shown_first_and_the_worst_of_them() -
         Record(scene, "diffuse", method, result, error_m=error)
         for scene, method, result, error in (
             ("s1", "truth", "held", 0.0),
-            ("s1", "raw", "missed", 0.01),
+            ("s1", "<raw>", "missed", 0.01),
             ("s1", "fill", "missed", 0.02),
             ("s1", "fused", "collision on approach", 0.01),
             ("s2", "truth", "slipped", 0.0),
-            ("s2", "raw", "wrong object", 0.03),
+            ("s2", "<raw>", "wrong object", 0.03),
         )
     ]
     pictures = {(one.scene, one.material, one.method): b"" for one in records}
     made = page("Title", summarise(records), records, pictures, "about")
-    told = [each.partition(";")[0] for each in re.findall("<figcaption>(.*?)</figcaption>", made)]
+    told = [each.partition("; ")[0] for each in re.findall("<figcaption>(.*?)</figcaption>", made)]
     assert told == [
         "s1 diffuse, fused: collision on approach",
         "s1 diffuse, fill: missed",
-        "s1 diffuse, raw: missed",
-        "s2 diffuse, raw: wrong object",
+        "s1 diffuse, &lt;raw&gt;: missed",
+        "s2 diffuse, &lt;raw&gt;: wrong object",
         "s2 diffuse, truth: slipped",
         "s1 diffuse, truth: held",
     ]
-    one = Record("s", "diffuse", "raw", "missed", "mug", error_m=0.01, bias_m=-0.004, known=0.5)
-    assert describe(one) == (
-        "s diffuse, raw: missed; mug; depth off by 10.0 mm (median, bias -4.0 mm) on 50% of it"
+    assert "<raw>" not in made
+    given = ("s", "diffuse", "raw", "missed", "mug", "why")
+    assert describe(Record(*given, error_m=0.01, bias_m=0.004, known=0.5)) == (
+        "s diffuse, raw: missed; mug; why; depth off by 10.0 mm (median, bias +4.0 mm) on 50% of it"
     )

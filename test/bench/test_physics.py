@@ -113,6 +113,14 @@ def test_three_centimetres_off_misses() -> None:
 
 def test_a_finger_that_comes_down_on_it_or_on_the_table_is_a_collision() -> None:
     assert attempt([body()], 0, **grasp(y=0.02), physics=SHORT).result is Result.COLLISION
+    # Another that reaches 3 mm, or 2 mm, under a finger, and one that does not.
+    for x, y, result in (
+        (0.0, 0.054, Result.COLLISION),
+        (0.023, 0.044, Result.COLLISION),
+        (0.0, 0.058, Result.HELD),
+        (0.027, 0.044, Result.HELD),
+    ):
+        assert attempt([body(), body(x, y)], 0, **grasp(), physics=SHORT).result is result
     beside = grasp(x=0.2, z=-0.01)
     assert attempt([body()], 0, **beside, physics=SHORT).result is Result.COLLISION
 
@@ -232,6 +240,7 @@ def test_parts_that_cannot_be_read_are_made_again(
 ) -> None:
     (vertices, faces), whole = kept_parts
     kept = tmp_path / whole.name
+    np.testing.assert_allclose(np.ptp(vertices, axis=0), [0.03, 0.04, 0.07], atol=1e-7)
     kept.write_bytes(content)
     ((again, _),) = convex_parts(block(0.03, 0.04, 0.07), tmp_path)
     np.testing.assert_array_equal(again, vertices)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -141,7 +142,12 @@ def test_the_report_states_every_number_and_is_plain_json() -> None:
     )
     assert "- UNALIGNED in 1: no raw depth" in text
     row = next(line for line in text.splitlines() if line.startswith(f"| {OBJECTS}"))
-    assert [cell.strip() for cell in row.split("|")][2:4] == [RAW, "100.0%"]
+    cells = [cell.strip() for cell in row.split("|")[2:-1]]
+    assert cells == [RAW, "100.0%", "0.0%", "0.0%", "0.0%", "1000", "50.0%"]
+    row = next(line for line in text.splitlines() if f"| {DKT} " in line)
+    cells = [cell.strip() for cell in row.split("|")[3:-1]]
+    assert (cells[1], cells[3:]) == ("0.0%", ["100.0%", "100", "50.0%"])
+    assert "| depth, camera to planner | 250    | 295 | 300 |" in text
     assert headline(content).endswith("raw with holes filled 100.0%")
     assert (
         "/dkt/depth 10.0% (on the 50% that have depth), its half trusted most 10.0%, "
@@ -167,3 +173,19 @@ def told(comparison: Comparison) -> dict[str, Any]:
     )
     found = summary(reception, 9, comparison)
     return {"bag": "b", "checkpoint": "c", "rate": 0.1, **found}
+
+
+@pytest.mark.parametrize(
+    "missing",
+    [
+        {"known": None},
+        {"has_info": False},
+        {"has_confidence": False},
+        {"points": None},
+        {"state": ""},
+    ],
+)
+def test_an_answer_that_lacks_any_of_its_messages_is_incomplete(missing: dict[str, Any]) -> None:
+    whole = Received(1, known=0.0, has_info=True, has_confidence=True, points=0, state="HELD")
+    found = Reception((), (whole, replace(whole, **missing)))
+    assert found.incomplete == found.frames[1:]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import signal
 from dataclasses import replace
 from pathlib import Path
 
@@ -41,9 +42,16 @@ def bag(tmp_path: Path) -> Path:
 
 
 def play(
-    monkeypatch: pytest.MonkeyPatch, bag: Path, answers: list[Received], depth_m: float
+    monkeypatch: pytest.MonkeyPatch,
+    bag: Path,
+    answers: list[Received],
+    depth_m: float,
+    heard: int | None = None,
 ) -> tuple[int, Path]:
-    """The demo's status and output folder, the three processes replaced by what they leave."""
+    """The demo's status and output folder, the three processes replaced by what they leave.
+
+    heard: colour images that the subscriber heard; None: those of all answers.
+    """
 
     def run(plan: demo._Plan) -> None:
         folder = plan.output / "received"
@@ -51,7 +59,8 @@ def play(
         for answer in answers:
             depth = np.full((HEIGHT, WIDTH), depth_m, np.float32)
             write_image(folder, answer.stamp_ns, "depth", depth)
-        Reception(tuple(answer.stamp_ns for answer in answers), tuple(answers)).write(folder)
+        sent = tuple(answer.stamp_ns for answer in answers[:heard])
+        Reception(sent, tuple(answers)).write(folder)
 
     monkeypatch.setattr(demo, "_run", run)
     output = bag.parent / "output"
@@ -73,6 +82,47 @@ def test_frames_are_counted_by_colour_images(
     last = "Of 4 camera frames 3 got depth: 3 were answered (3 OK), 1 dropped."
     assert capsys.readouterr().out.splitlines()[-1] == last
     assert last in (output / "report.md").read_text()
+    content = json.loads((output / "report.json").read_text())
+    assert content["rate"] == pytest.approx(0.1 / 1.5), "one and a half seconds for each frame"
+    assert not (output / "received").exists()
+
+
+def test_an_answer_to_an_image_that_was_not_heard_is_told_all_the_same(
+    monkeypatch: pytest.MonkeyPatch, bag: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert play(monkeypatch, bag, answers(1.0, "OK")[:1], 0.5, heard=0)[0] == 0
+    assert "1 were answered (1 OK), 3 dropped." in capsys.readouterr().out
+
+
+def test_the_processes_are_told_topics_and_transports_as_the_bag_has_them(
+    bag: Path, tmp_path: Path
+) -> None:
+    words = ["--bag", str(bag), "--output", str(tmp_path / "output")]
+    plan = demo._plan(demo._parser().parse_args(words))
+    other = replace(plan.topics, color="/rgb", depth="/depth/compressedDepth")
+    for one, color, depth in (
+        (plan, "compressed", "raw"),
+        (replace(plan, topics=other), "raw", "compressedDepth"),
+    ):
+        node = demo._node_command(one)
+        for word in ("color/image:=/rgb", "depth/image:=/depth", "color/camera_info:=/info"):
+            assert word in node
+        assert {f"color_transport:={color}", f"depth_transport:={depth}"} <= set(node)
+        listener = demo._subscriber_command(one, tmp_path)
+        assert ("--compressed" in listener) is (color == "compressed")
+        assert one.topics.color in listener
+        player = demo._replay_command(one)
+        assert player[player.index("--rate") + 1] == repr(plan.rate)
+        assert {one.topics.color, one.topics.depth, "/info"} <= set(player)
+
+
+def test_a_demonstration_that_is_ended_says_so(
+    monkeypatch: pytest.MonkeyPatch, bag: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(demo, "_run", lambda plan: signal.raise_signal(signal.SIGTERM))
+    assert demo.main(["--bag", str(bag), "--output", str(bag.parent / "output")]) == 130
+    assert capsys.readouterr().err == "demo: interrupted\n"
+    assert signal.getsignal(signal.SIGTERM) is not demo._raise_interrupt
 
 
 def test_a_demo_without_any_depth_fails_and_says_why(
@@ -97,6 +147,7 @@ def test_a_demo_without_any_depth_fails_and_says_why(
     ("words", "said"),
     [
         (["--rate", "nan"], "rate is nan, expected a positive number"),
+        (["--rate", "inf"], "rate is inf, expected a positive number"),
         (["--domain-id", "233"], "domain ID is 233, expected 0 to 232"),
         (["--output", "/proc/none"], "/proc/none/report.json: cannot be written"),
     ],

@@ -42,7 +42,8 @@ def test_the_log_is_kept_and_the_environment_passed_on(tmp_path: Path) -> None:
 
 
 def test_a_failure_ends_the_wait_with_the_end_of_the_log(tmp_path: Path) -> None:
-    fail = "import sys; [print('line', i) for i in range(100)]; sys.exit(3)"
+    fail = "import sys; [print('line', i) for i in range(100)]; sys.stdout.flush()\n"
+    fail += "sys.stdout.buffer.write(bytes([255])); sys.exit(3)"
     with ProcessGroup(tmp_path, {}) as group:
         group.start("good", SLEEP)
         group.start("bad", [sys.executable, "-c", fail])
@@ -120,14 +121,20 @@ with ProcessGroup(Path({str(tmp_path)!r}), {{}}) as group:
 
 
 @pytest.mark.parametrize(
-    ("distribution", "variable"),
-    [("jazzy", "FASTRTPS_DEFAULT_PROFILES_FILE"), ("kilted", "FASTDDS_DEFAULT_PROFILES_FILE")],
+    ("distribution", "variable", "alone"),
+    [
+        ("humble", "FASTRTPS_DEFAULT_PROFILES_FILE", "1"),
+        ("jazzy", "FASTRTPS_DEFAULT_PROFILES_FILE", "0"),
+        ("kilted", "FASTDDS_DEFAULT_PROFILES_FILE", "0"),
+    ],
 )
 def test_fast_dds_gets_its_profile_under_the_name_it_looks_for(
-    monkeypatch: pytest.MonkeyPatch, distribution: str, variable: str
+    monkeypatch: pytest.MonkeyPatch, distribution: str, variable: str, alone: str
 ) -> None:
     monkeypatch.setenv("ROS_DISTRO", distribution)
-    profile = ElementTree.parse(local_dds_environment(1)[variable])
+    environment = local_dds_environment(1)
+    assert environment["ROS_LOCALHOST_ONLY"] == alone, "which later ones know by another name"
+    profile = ElementTree.parse(environment[variable])
     (segment,) = (node for node in profile.iter() if node.tag.endswith("segment_size"))
     # A few organised clouds at 1280x720, 32 bytes a point.
     assert int(segment.text or 0) > 2 * 1280 * 720 * 32

@@ -80,12 +80,17 @@ def launched(repo_root: Path, name: str, words: list[str]) -> tuple[int, str]:
             "planner_params_file {file} sets nothing for /dkt_planner: it has parameters for",
         ),
         ("grasp", ["params_file:=~/nowhere.yaml"], f"params_file {Path.home()}/nowhere.yaml does"),
+        (
+            "grasp",
+            ["planner_params_file:=~/nowhere.yaml"],
+            f"planner_params_file {Path.home()}/nowhere.yaml does",
+        ),
         ("grasp", ["color_topic:=a b"], "color topic is 'a b'"),
-        ("cameras", ["config:=/nowhere.yaml"], "config /nowhere.yaml does not exist"),
+        ("cameras", ["config:=~/nowhere.yaml"], f"config {Path.home()}/nowhere.yaml does not"),
         ("cameras", ["config:={file}"], "has dkt_node: expected any of one_process"),
         ("replay", ["bag:={demo}", "rate:=fast"], "rate is 'fast', expected a number"),
-        ("replay", ["bag:={demo}", "rate:=0"], "rate is 0, expected a positive number"),
-        ("replay", ["bag:=/nowhere"], "/nowhere"),
+        ("replay", ["bag:={demo}", "rate:=inf"], "rate is inf, expected a positive number"),
+        ("replay", ["bag:=~/nowhere"], f"{Path.home()}/nowhere"),
         ("replay", ["bag:={demo}", "camera:=zed"], "/zed/zed_node/rgb/color/rect/image"),
     ],
 )
@@ -109,8 +114,9 @@ def test_what_cannot_work_starts_nothing(
 TOLD = """#!/bin/sh
 echo "$@"
 env | grep PROFILES_FILE
+for word; do case "$word" in *launch_params_* | *dkt_cameras_*) cat "$word" ;; esac; done
 """
-"""In front of a command: how it would be called, and with which memory for images."""
+"""In front of a command: how it would be called, with which memory for images and parameters."""
 
 
 @pytest.mark.roslaunch
@@ -127,12 +133,14 @@ def test_each_camera_of_a_cell_has_its_topics(
     tell.chmod(0o755)
     cameras = "{left: {camera: zed, planner: antipodal}, right: {camera: realsense}}"
     cell.write_text(f"one_process: {str(one).lower()}\ncameras: {cameras}\n")
-    words = [f"config:={cell}", f"launch-prefix:={tell}", "log_level:=warn"]
+    words = [f"config:={cell}", f"launch-prefix:={tell}", "log_level:=warn", "use_sim_time:=1"]
     _, output = launched(repo_root, "cameras", words)
     called = [line for line in output.splitlines() if "--ros-args" in line]
     assert len(called) == (2 if one else 3), output
     assert all("--log-level warn" in line for line in called)
     assert output.count("PROFILES_FILE=") == len(called)
+    assert output.count("use_sim_time: true") == 3, "of two nodes and a planner"
+    assert output.count("rectified: true") == 2, "of the ZED's node and its planner"
     for name, topic in (
         ("left", "/zed/zed_node/rgb/color/rect/image"),
         ("right", "/camera/camera/color/image_raw"),
@@ -217,10 +225,12 @@ def test_rviz_shows_all_in_the_frame_of_the_bag_s_camera(
     """One that is no frame of tf or of the data shows nothing. The node ends at once, and all."""
     rviz, words = tmp_path / "lib/rviz2/rviz2", tmp_path / "words"
     index = tmp_path / "share/ament_index/resource_index/packages/rviz2"
-    for file, content in ((rviz, f'#!/bin/sh\necho "$@" > {words}\n'), (index, "")):
+    for file, content in ((rviz, f"#!/bin/sh\nexec > {words}\n{TOLD}"), (index, "")):
         file.parent.mkdir(parents=True)
         file.write_text(content)
     rviz.chmod(0o755)
+    for name in CHOICES_OF_MEMORY:
+        monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("AMENT_PREFIX_PATH", f"{tmp_path}:{os.environ['AMENT_PREFIX_PATH']}")
     parameters = tmp_path / "params.yaml"
     parameters.write_text("/**:\n  ros__parameters:\n    steps: 99\n")
@@ -229,6 +239,8 @@ def test_rviz_shows_all_in_the_frame_of_the_bag_s_camera(
     launched(repo_root, "replay", given)
     assert "-f camera_color_optical_frame" in words.read_text()
     assert "-r /dkt/depth:=/left/dkt/depth" in words.read_text()
+    assert "use_sim_time: true" in words.read_text()
+    assert "PROFILES_FILE=" in words.read_text()
 
 
 def is_alive(pid: str) -> bool:

@@ -149,17 +149,21 @@ def test_truth_of_another_size_costs_its_frame(scenes: Path, tmp_path: Path) -> 
     assert "true depth is 24x16, colour is 48x32" in told.lost[0]
 
 
-def test_nothing_is_learned_of_a_frame_whose_mask_cannot_be_used(
+def test_nothing_is_learned_of_a_frame_without_readings_or_whose_mask_cannot_be_used(
     scenes: Path, tmp_path: Path
 ) -> None:
+    cv2.imwrite(str(scenes / "depth/2.png"), np.zeros((HEIGHT, WIDTH), np.uint16))
     (scenes / "mask").mkdir()
     for index in range(3):
         size = (HEIGHT, WIDTH) if index else (HEIGHT // 2, WIDTH // 2)
         cv2.imwrite(str(scenes / "mask" / f"{index}.png"), np.eye(*size, dtype=np.uint8))
     told = packed(scenes, tmp_path / "out", replace(TRUTH, mask="mask/*"))
-    assert [frame.index for clip in clips(tmp_path / "out") for frame in clip] == [1, 2]
-    assert [line.partition(":")[0] for line in told.lost] == ["1 x unusable mask"]
-    assert "mask is 24x16, colour is 48x32" in told.lost[0]
+    assert [frame.index for clip in clips(tmp_path / "out") for frame in clip] == [1]
+    of_folder, reading, mask = told.lost
+    assert of_folder.startswith("1 of 3 pictures have no depth")
+    assert reading == "1 x no raw depth: frame 2: raw depth has no reading at any pixel"
+    assert mask.startswith("1 x unusable mask: ")
+    assert "mask is 24x16, colour is 48x32" in mask
 
 
 def test_truth_in_another_unit_is_refused_and_what_is_far_is_unknown(
@@ -226,6 +230,8 @@ def test_smaller_pictures_keep_their_shape_and_values(bag: Path, tmp_path: Path)
     packed(bag, tmp_path, height=HEIGHT // 2)
     frame, labelled = clips(tmp_path)[0][0], labelled_frames(1)[0]
     assert frame.rgb.shape == (HEIGHT // 2, WIDTH // 2, 3)
+    blocks = labelled.frame.rgb.reshape(HEIGHT // 2, 2, WIDTH // 2, 2, 3)
+    np.testing.assert_array_equal(frame.rgb, (blocks.sum(axis=(1, 3), dtype=int) + 2) // 4)
     camera = labelled.frame.intrinsics.scaled_to(WIDTH // 2, HEIGHT // 2)
     np.testing.assert_allclose(frame.camera_matrix, camera.matrix)
     values = known(labelled.truth)[1::2, 1::2]
@@ -249,7 +255,10 @@ def test_what_is_there_is_kept_and_never_overwritten_unasked(bag: Path, tmp_path
     with pytest.raises(ProcessingError, match="or from another one"):
         packed(other, tmp_path, frames=2)
     assert {path: path.stat().st_mtime_ns for path in tmp_path.iterdir()} == before
+    of_another = tmp_path / "scene-more-0000.tar"
+    of_another.touch()
     packed(other, tmp_path, frames=4, overwrite=True)
+    of_another.unlink()
     assert indices(tmp_path) == [[0, 1, 2, 3], [4, 5, 6]]
     (tmp_path / "scene-0000.tar").unlink()  # as a kill leaves it, before the first one comes last
     assert not packed(other, tmp_path, frames=4).already
@@ -347,9 +356,9 @@ def test_a_killed_run_goes_on_and_tells_all_of_it(
         "options": "was of other options, or before the recording changed",
         "gone": "lacks a part",
         "unread": "is without a note of how far it came",
-        "": "",
     }
-    for begins, change in ((0, "code"), (0, "options"), (0, "gone"), (0, "unread"), (8, "")):
+    asked = ((0, "overwrite"), (8, ""))  # of nothing that happened by itself
+    for begins, change in (*((0, change) for change in anew), *asked):
         shutil.rmtree(tmp_path / "out")
         killed()
         read.clear()
@@ -361,10 +370,17 @@ def test_a_killed_run_goes_on_and_tells_all_of_it(
         with monkeypatch.context() as patch:
             if change == "code":
                 patch.setattr(packing, "code_state", lambda: "another")
-            told = packed(bag, tmp_path / "out", frames=3 if change == "options" else 2)
+            told = packed(
+                bag,
+                tmp_path / "out",
+                frames=3 if change == "options" else 2,
+                overwrite=change == "overwrite",
+            )
         assert read[0] == begins, change
-        said = f"what a killed run had packed, 3 clips, {anew[change]}: all of it was packed anew"
-        assert told.notes == [*whole.notes, *([said] if change else [])]
+        said = (
+            f"what a killed run had packed, 3 clips, {anew.get(change)}: all of it was packed anew"
+        )
+        assert told.notes == [*whole.notes, *([said] if change in anew else [])]
     # It is news of that run alone.
     assert packed(bag, tmp_path / "out", frames=2).notes == whole.notes
 
@@ -375,6 +391,14 @@ def test_what_a_run_that_is_killed_at_its_very_end_left_out_is_told(
     bag = bag_of(tmp_path, without_truth(labelled_frames(5), {1}))
     whole = packed(bag, tmp_path / "whole", frames=2)
     assert whole.lost
+
+    def kill_with_all_read(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(packing, "_tell_later", kill_with_all_read)
+        with pytest.raises(KeyboardInterrupt):
+            packed(bag, tmp_path / "out", frames=2)
     put = os.replace
 
     def kill(here: Path, there: Path) -> None:
@@ -388,6 +412,33 @@ def test_what_a_run_that_is_killed_at_its_very_end_left_out_is_told(
             packed(bag, tmp_path / "out", frames=2)
     assert packed(bag, tmp_path / "out", frames=2) == replace(whole, already=True)
     assert not (tmp_path / "out/.partial-run").exists()
+    unlink = Path.unlink
+
+    def kill_at_a_tar(path: Path, missing_ok: bool = False) -> None:
+        unlink(path, missing_ok)
+        if path.suffix == ".tar":
+            raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "unlink", kill_at_a_tar)
+        with pytest.raises(KeyboardInterrupt):
+            packed(bag, tmp_path / "out", frames=2, overwrite=True)
+    assert packed(bag, tmp_path / "out", frames=2) == whole
+
+
+def test_a_recording_or_a_calibration_that_has_changed_is_not_taken_for_packed(
+    scenes: Path, tmp_path: Path
+) -> None:
+    camera, truth = tmp_path / "camera.txt", scenes / "truth/1.npy"
+    camera.write_bytes((scenes / "intrinsics.txt").read_bytes())
+    source = replace(TRUTH, intrinsics=str(camera))
+    packed(scenes, tmp_path / "out", source)
+    for file, content in ((camera, b"50 0 24\n0 50 16\n0 0 1\n"), (truth, truth.read_bytes()[:-4])):
+        before = file.read_bytes()
+        file.write_bytes(content)
+        with pytest.raises(ProcessingError, match="before this recording changed"):
+            packed(scenes, tmp_path / "out", source)
+        file.write_bytes(before)
 
 
 def test_what_was_left_out_is_told_again(
@@ -474,12 +525,19 @@ def test_without_truth_nothing_is_read(pictures: Path, tmp_path: Path) -> None:
 
 
 def test_the_command(
-    bag: Path, scenes: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    bag: Path,
+    scenes: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
-    """Names with dots, in which a frame's key would end; one bad recording costs itself alone."""
-    dotted, output = tmp_path / "run.2", tmp_path / "out"
+    """Names with dots, in which a frame's key would end; one bad recording costs itself alone.
+
+    What was packed into a folder of recordings is none of them.
+    """
+    dotted, output = tmp_path / "in/run.2", tmp_path / "in/out"
     shutil.copytree(bag, dotted)
-    command = ["pack", str(dotted), "--output", str(output)]
+    command = ["pack", str(dotted.parent), "--output", str(output)]
     assert main([*command, "--frames", "5"]) == 0
     assert capsys.readouterr().out == "run_2: 2 clips, 7 frames\n"
     assert indices(output) == [[0, 1, 2, 3, 4], [5, 6]]
@@ -493,8 +551,25 @@ def test_the_command(
     shown = capsys.readouterr().out
     assert "pictures: 1 clip, 2 frames\n  not used: 1 x no true depth: frame 1 has none" in shown
     assert "run_2: FAILED: " in shown
-    assert main([*both, "--overwrite"]) == Outcome.INCOMPLETE.code
+    assert main([*both, "--overwrite", "--height", "16"]) == Outcome.INCOMPLETE.code
     assert indices(output) == [[0, 2], [0, 1, 2, 3, 4, 5, 6]]
+    assert {frame.rgb.shape[0] for clip in clips(output) for frame in clip} == {16}
+    capsys.readouterr()
+    file = tmp_path / "file"
+    file.touch()
+    for words, said in (
+        (["--output", str(output), "--truth", "truth/*"], "--truth applies only to a "),
+        (["--output", str(file)], f"{file} is no folder; choose another --output"),
+    ):
+        assert main(["pack", str(dotted), *words]) == 2
+        assert said in capsys.readouterr().err
+
+    def full(*_: object) -> int:
+        raise StorageError("the disk is full")
+
+    monkeypatch.setattr(packing, "write_sequence", full)
+    assert main([*both, "--overwrite"]) == 2
+    assert capsys.readouterr().err == "dkt pack: the disk is full\n"
 
 
 def test_another_process_that_packs_it_is_left_to_that(
@@ -513,3 +588,9 @@ def test_names_that_tars_cannot_tell_apart_are_refused(bag: Path, tmp_path: Path
     found = find_recordings([tmp_path / "run.2", tmp_path / "run_2"], NONE)
     with pytest.raises(DktError, match="tars of both would be called run_2"):
         packing.sequence_names(found)
+
+
+@pytest.mark.parametrize("given", [{"frames": 0}, {"frames": 1, "height": 0}])
+def test_clips_and_pictures_of_nothing_are_refused(given: dict[str, int]) -> None:
+    with pytest.raises(DktError, match="is 0, expected at least 1"):
+        PackOptions(NONE, **given)

@@ -14,6 +14,7 @@ import pytest
 from fixtures.recorded_frames import known, labelled_frames
 
 from dkt_ros.bags.recording import RecordingOptions, record
+from dkt_ros.bags.topics import CameraTopics
 from dkt_ros.cli import main
 from dkt_ros.errors import DktError
 from dkt_ros.estimator import DepthEstimator, load_estimator
@@ -33,7 +34,8 @@ COUNT = 3
 def bag(tmp_path: Path) -> Path:
     path = tmp_path / "in" / "scene"
     path.parent.mkdir()
-    record(labelled_frames(COUNT), path, RecordingOptions(color="raw"))
+    topics = CameraTopics(depth="/camera/depth")  # of a camera, though dkt's end alike
+    record(labelled_frames(COUNT), path, RecordingOptions(topics, color="raw", depth="32FC1"))
     return path
 
 
@@ -147,26 +149,49 @@ def test_a_damaged_message_is_left_out_and_the_rest_is_shown(
     assert "a message of /dkt/depth left out: cut short" in caplog.text
 
 
-def test_an_output_whose_recording_is_gone(bag: Path, output: Callable[..., Path]) -> None:
+def test_an_output_whose_recording_is_gone(
+    bag: Path, output: Callable[..., Path], caplog: pytest.LogCaptureFixture
+) -> None:
     folder = output("--format", "bag", "png")
     shutil.rmtree(bag)
     for shown in joined(list(moments(folder / "scene", SourceOptions(), not_loaded))).values():
         assert set(shown) == ALL - {"raw"}
+    assert f"{bag} is gone; its raw depth is not shown" in caplog.text
     shutil.rmtree(folder / "scene" / "bag")
     with pytest.raises(DktError, match=r"its recording .*scene is gone"):
         list(moments(folder, SourceOptions(), not_loaded))
 
 
-def test_a_bag_with_the_camera_and_dkts_topics(bag: Path, output: Callable[..., Path]) -> None:
+def test_a_bag_with_the_camera_and_dkts_topics(
+    output: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
     """As a robot records it; here, what --pass-through gives."""
     folder = output("--pass-through", "--color-encoding", "jpeg")
-    found = joined(list(moments(folder / "scene" / "bag", SourceOptions(), not_loaded)))
+    shown_in_turn = list(moments(folder / "scene" / "bag", SourceOptions(), not_loaded))
+    assert sum(moment.color is not None for moment in shown_in_turn) == COUNT
+    found = joined(shown_in_turn)
     raw = [known(frame.frame.raw_depth) for frame in labelled_frames(COUNT)]
     assert [set(shown) for shown in found.values()] == [ALL] * COUNT
     for shown, expected in zip(found.values(), raw, strict=True):
         np.testing.assert_allclose(shown["raw"], expected, atol=0.6e-3)
     colors = [shown["color"].astype(int) for shown in found.values()]
-    assert abs(colors[2] - labelled_frames(COUNT)[2].frame.rgb).mean() < 8
+    assert 0 < abs(colors[2] - labelled_frames(COUNT)[2].frame.rgb).mean() < 8, "dkt's, a JPEG"
+    # A node that nobody asked for colour published none: the camera's is there.
+    published = recordings._dkt_topics(folder / "scene" / "bag")
+    without = {topic: role for topic, role in published.items() if role != "color"}
+    asked: list[bool] = []
+
+    def message(role: str, value: Any, rectified: bool) -> Moment:
+        asked.append(rectified)
+        return moment_of(role, value, False)
+
+    monkeypatch.setattr(recordings, "_dkt_topics", lambda path: without)
+    monkeypatch.setattr(recordings, "moment_of", message)
+    source = SourceOptions(rectified=True)
+    found = joined(list(moments(folder / "scene" / "bag", source, not_loaded)))
+    assert set(asked) == {True}
+    for shown, labelled in zip(found.values(), labelled_frames(COUNT), strict=True):
+        np.testing.assert_array_equal(shown["color"], labelled.frame.rgb)
 
 
 def test_one_is_shown_at_a_time(bag: Path, output: Callable[..., Path], tmp_path: Path) -> None:
