@@ -241,17 +241,14 @@ def read_records(path: Path) -> list[Record]:
 
 def _append(path: Path, record: Record) -> None:
     """One write, so that processes side by side do not mix their lines."""
-    from dkt_ros.files import storage_error
+    from dkt_ros.files import writing
 
     line = (json.dumps(record.told()) + "\n").encode()
-    try:
-        with path.open("a+b", buffering=0) as file:
-            if (size := file.tell()) and os.pread(file.fileno(), 1, size - 1) != b"\n":
-                line = b"\n" + line  # a kill cut the last one
-            if file.write(line) < len(line):
-                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-    except OSError as error:
-        raise storage_error(path, error) from error
+    with writing(path), path.open("a+b", buffering=0) as file:
+        if (size := file.tell()) and os.pread(file.fileno(), 1, size - 1) != b"\n":
+            line = b"\n" + line  # a kill cut the last one
+        if file.write(line) < len(line):
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
 
 def _key(record: Record) -> tuple[str, str, str]:
