@@ -37,7 +37,7 @@ _PROGRESS_EVERY_S = 5.0
 _ACKNOWLEDGE_TIMEOUT_S = 5.0
 _POLL_S = 0.05
 _LONGEST_TURN_S = 3600.0  # rclpy takes no more than an int64 of nanoseconds
-_LONGEST_PAUSE_NS = 3600 * NANOSECONDS_PER_SECOND
+_LONGEST_PAUSE_S = 3600.0
 _OF_EVERY_NODE = {"/clock", "/parameter_events", "/rosout"}  # their subscribers mean nothing
 _DEEPEST = 2**31 - 1  # what middlewares count in
 _DISCOVERY_S = 1.0  # a node's subscriptions become known one after the other
@@ -131,11 +131,15 @@ class BagPlayer:
         worst = 0.0
         previous_ns = start_ns
         for message in bag.messages(self.topics):
-            if message.time_ns - previous_ns > _LONGEST_PAUSE_NS:  # a wrong clock, not a recording
-                self._warn(
-                    f"skipping {(message.time_ns - previous_ns) / 1e9:.0f} s without messages"
-                )
+            pause_s = (message.time_ns - previous_ns) / NANOSECONDS_PER_SECOND
+            if pause_s > _LONGEST_PAUSE_S:  # a wrong clock, not a recording
+                self._warn(f"skipping {pause_s:.0f} s without messages")
                 start_ns += message.time_ns - previous_ns
+            elif pause_s / rate > _PROGRESS_EVERY_S:
+                self._node.get_logger().info(
+                    f"no messages for {pause_s:.0f} s of the bag: waiting {pause_s / rate:.3g} s; "
+                    "a larger --rate shortens it"
+                )
             previous_ns = message.time_ns
             due = start + (message.time_ns - start_ns) / rate / NANOSECONDS_PER_SECOND
             self._spin_until(due, partial(self._bag_ns, start_ns, start))
