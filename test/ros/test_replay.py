@@ -644,3 +644,14 @@ def test_errors_are_one_line_and_status_2(
 def test_message_classes_by_name() -> None:
     assert message_class("sensor_msgs/msg/CameraInfo") is CameraInfo
     assert message_class("sensor_msgs/CameraInfo") is CameraInfo
+
+
+def test_a_time_that_ros_cannot_tell_is_none_on_clock(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """Seconds are counted in 32 bits, to 2038; a recorder's clock may have been set later."""
+    bag = write_texts(tmp_path / "bag", {"/text": ["now", "2065", "2065"]}, 3 * 10**18)
+    assert main([str(bag), "--clock"]) == 0
+    said = capfd.readouterr().err
+    assert said.count("cannot be told on /clock") == 1
+    assert "3 messages on 1 topic" in said

@@ -25,6 +25,7 @@ from rclpy.serialization import deserialize_message
 from rosgraph_msgs.msg import Clock
 
 from dkt_ros.bags.reader import BagReader, BagTopic, RecordedMessage, usable
+from dkt_ros.bags.recording import LAST_S
 from dkt_ros.bags.topics import recorded_topic
 from dkt_ros.errors import DktError
 from dkt_ros.frames import NANOSECONDS_PER_SECOND
@@ -276,11 +277,19 @@ class BagPlayer:
         return True
 
     def _publish_clock(self, time_ns: int) -> None:
-        if self._clock is not None:
-            stamp = Clock()
-            stamp.clock.sec, stamp.clock.nanosec = divmod(time_ns, NANOSECONDS_PER_SECOND)
-            # The next one tells the time as well.
-            attempt(partial(self._clock.publish, stamp), lambda *_: None)
+        if self._clock is None:
+            return
+        seconds, nanoseconds = divmod(time_ns, NANOSECONDS_PER_SECOND)
+        if not 0 <= seconds < LAST_S:
+            self._warn_once(
+                "times before 1970 or after 2038 cannot be told on /clock and are left out there: "
+                "was the recorder's clock set wrongly? Play without --clock"
+            )
+            return
+        stamp = Clock()
+        stamp.clock.sec, stamp.clock.nanosec = seconds, nanoseconds
+        # The next one tells the time as well.
+        attempt(partial(self._clock.publish, stamp), lambda *_: None)
 
     def _bag_ns(self, start_ns: int, start: float, now: float) -> int:
         """The bag's time `now`, where `start_ns` was played at `start`, both monotonic seconds."""
@@ -318,20 +327,20 @@ class BagPlayer:
     def _warn_of_losses(self) -> None:
         """Each of the bag's remarks once; reading adds some."""
         for remark in self._bag.remarks:
-            if remark not in self._told:
-                self._told.add(remark)
-                self._warn(f"{self._bag.path}: {remark}")
+            self._warn_once(f"{self._bag.path}: {remark}")
 
     def _warn_of_another_clock(self) -> None:
         if self._clock is None or self._node.count_publishers(self._clock.topic_name) < 2:
             return
-        remark = (
+        self._warn_once(
             f"another node publishes {self._clock.topic_name} too: time jumps between the two; "
             "expected one alone, play the others without --clock"
         )
-        if remark not in self._told:
-            self._told.add(remark)
-            self._warn(remark)
+
+    def _warn_once(self, text: str) -> None:
+        if text not in self._told:
+            self._told.add(text)
+            self._warn(text)
 
     def _warn(self, text: str) -> None:
         self._node.get_logger().warning(text)
