@@ -292,6 +292,9 @@ def check_network() -> Iterator[Finding]:
     """Whether processes can find each other, and whether an image survives the way."""
     from dkt_ros.ros import probe
 
+    if trouble := probe.domain_trouble():
+        yield Finding("discovery", "error", trouble)
+        return
     instead = probe.discovery_variable()
     domain = (
         f"ROS_DOMAIN_ID={os.environ['ROS_DOMAIN_ID']}" if os.environ.get("ROS_DOMAIN_ID") else ""

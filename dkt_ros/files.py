@@ -64,6 +64,15 @@ def storage_error(path: Path, error: OSError, advice: str = "make room") -> Stor
 
 
 @contextmanager
+def writing(path: Path, advice: str = "make room") -> Iterator[None]:
+    """Within it files are written and nothing is read: an OSError is a storage_error of path."""
+    try:
+        yield
+    except OSError as error:
+        raise storage_error(path, error, advice) from error
+
+
+@contextmanager
 def whole_file(path: Path, advice: str = "make room") -> Iterator[IO[bytes]]:
     """A stream for a new file, which gets its name once it is whole and on the disk.
 
@@ -71,7 +80,7 @@ def whole_file(path: Path, advice: str = "make room") -> Iterator[IO[bytes]]:
     included, and BusyError where another process is writing the same file. Whatever is raised, what
     was there stays as it was.
     """
-    try:
+    with writing(path, advice):
         if path.is_dir():  # as replacing it would say in the end
             raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
         partial = path.with_name(path.name + PARTIAL)
@@ -91,8 +100,6 @@ def whole_file(path: Path, advice: str = "make room") -> Iterator[IO[bytes]]:
                 if not done:
                     with suppress(OSError):
                         partial.unlink(missing_ok=True)
-    except OSError as error:
-        raise storage_error(path, error, advice) from error
 
 
 def no_folder(path: Path) -> str:
@@ -162,11 +169,9 @@ def only_process(path: Path, busy: str) -> Iterator[None]:
     cannot be made; what the block raises passes.
     """
     with ExitStack() as held:
-        try:
+        with writing(path):
             path.parent.mkdir(parents=True, exist_ok=True)
             held.enter_context(_locked(path, busy))
-        except OSError as error:
-            raise storage_error(path, error) from error
         try:
             yield
         finally:

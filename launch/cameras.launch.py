@@ -85,6 +85,7 @@ def one_process(cell: Cell, clock: dict[str, bool], common: dict[str, object]) -
         arguments=[camera.namespace for camera in cell.cameras],
         remappings=cell.remappings(),
         parameters=[f.name],
+        on_exit=lambda *_: Path(f.name).unlink(missing_ok=True),
         **common,
     )
     return GroupAction([UnsetLaunchConfiguration("ros_namespace"), node])

@@ -356,6 +356,13 @@ def test_discovery_needs_multicast_or_what_the_distribution_has_instead(
     assert finding.advice.startswith(f"export {instead}=127.0.0.1{port}") == (level == "lack")
 
 
+def test_a_domain_that_there_is_not_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("ROS_DOMAIN_ID", "233")
+    [finding] = doctor.check_network()
+    assert (finding.name, finding.level) == ("discovery", "error")
+    assert "ROS_DOMAIN_ID is '233', expected a whole number from 0 to 232" in finding.detail
+
+
 @pytest.mark.parametrize(("limit", "noted"), [(212_992, "208 KiB"), (8_388_608, ""), (None, "")])
 def test_small_receive_buffers_are_noted(
     limit: int | None, noted: str, monkeypatch: pytest.MonkeyPatch

@@ -254,7 +254,11 @@ def _matches(folder: Path, pattern: str, suffixes: Collection[str] = ()) -> dict
     names = "".join(map(_captured, _PLACES.split(stem)))
     if any_suffix:
         names = re.sub(r"\*\)$", "*?)", names) + r"(?:\.[^/.]+)?"
-    files = sorted(shown(folder, pattern))
+    try:
+        files = sorted(shown(folder, pattern))
+    except OSError as error:
+        place = error.filename or folder
+        raise DktError(f"{place}: cannot be listed ({error.strerror or error})") from error
     if any_suffix and suffixes:
         pictures = [path for path in files if path.suffix.lower() in PICTURES]
         files = pictures or [path for path in files if path.suffix.lower() in suffixes]

@@ -18,7 +18,7 @@ from rosbags.typesys import Stores
 
 from dkt_ros.bags.message_types import types_of
 from dkt_ros.errors import DktError
-from dkt_ros.files import StorageError, storage_error
+from dkt_ros.files import StorageError, writing
 
 if TYPE_CHECKING:
     from typing_extensions import Self
@@ -112,9 +112,8 @@ class BagWriter:
     @contextmanager
     def _told(self) -> Iterator[None]:
         try:
-            yield
-        except OSError as error:
-            raise storage_error(self.path, error) from error
+            with writing(self.path):
+                yield
         except sqlite3.Error as error:
             raise StorageError(f"{self.path}: cannot be written ({error})") from error
 

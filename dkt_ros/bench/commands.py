@@ -135,10 +135,11 @@ def run_bench(args: argparse.Namespace) -> int:
     from dkt_ros.bench.figures import format_table, summarise
     from dkt_ros.bench.methods import METHODS, NETWORKS, depths
     from dkt_ros.bench.page import describe, page, strip
-    from dkt_ros.bench.scenes import check_look, clips_of, read_scene, render
+    from dkt_ros.bench.scenes import check_look, clips_of, render, scene_of
     from dkt_ros.evaluation.predictions import parse_predictions
     from dkt_ros.files import sha256 as sha256_of
     from dkt_ros.files import write_whole
+    from dkt_ros.formats.transphy3d import read_sequence
     from dkt_ros.grasp.antipodal import Gripper
 
     wanted = args.methods.split(",")
@@ -158,7 +159,8 @@ def run_bench(args: argparse.Namespace) -> int:
     clips = clips_of(data, range(args.start, args.start + scenes))
     for other in others:
         other.check(clips)
-    check_look(clips[0], args.camera, args.arrangement, args.picture_size)
+    first, asked = clips[0].path, (args.camera, args.arrangement, args.picture_size)
+    check_look(first, read_sequence(first)[-1], *asked)
     _keep_settings(args)
     done = {(*_key(record), record.made_of) for record in read_records(output / _ATTEMPTS)}
     part, parts = args.shard
@@ -176,8 +178,9 @@ def run_bench(args: argparse.Namespace) -> int:
         ):
             bar.update()
             continue
-        check_look(clip, args.camera, args.arrangement, args.picture_size)
-        scene = read_scene(clip, data / "parts")
+        frames = read_sequence(clip.path)
+        check_look(clip.path, frames[-1], *asked)
+        scene = scene_of(clip, frames, data / "parts")
         for method, told in depths(scene, wanted, models).items():
             if (scene.name, scene.material, method, made_of.get(method, rendered)) in done:
                 continue
@@ -238,17 +241,14 @@ def read_records(path: Path) -> list[Record]:
 
 def _append(path: Path, record: Record) -> None:
     """One write, so that processes side by side do not mix their lines."""
-    from dkt_ros.files import storage_error
+    from dkt_ros.files import writing
 
     line = (json.dumps(record.told()) + "\n").encode()
-    try:
-        with path.open("a+b", buffering=0) as file:
-            if (size := file.tell()) and os.pread(file.fileno(), 1, size - 1) != b"\n":
-                line = b"\n" + line  # a kill cut the last one
-            if file.write(line) < len(line):
-                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-    except OSError as error:
-        raise storage_error(path, error) from error
+    with writing(path), path.open("a+b", buffering=0) as file:
+        if (size := file.tell()) and os.pread(file.fileno(), 1, size - 1) != b"\n":
+            line = b"\n" + line  # a kill cut the last one
+        if file.write(line) < len(line):
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
 
 def _key(record: Record) -> tuple[str, str, str]:

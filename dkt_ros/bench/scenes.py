@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import subprocess
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -14,10 +14,11 @@ from dkt_ros import child
 from dkt_ros.arguments import parse_size
 from dkt_ros.datasets.dataset import Clip
 from dkt_ros.datasets.registry import open_dataset
+from dkt_ros.datasets.sample import Sample
 from dkt_ros.errors import DktError
-from dkt_ros.evaluation.videos import Video, VideoReader
+from dkt_ros.evaluation.videos import Video, stack
 from dkt_ros.formats.tabletop import MATERIALS
-from dkt_ros.formats.transphy3d import read_sequence
+from dkt_ros.formats.transphy3d import SequenceFrame
 from dkt_ros.geometry import Intrinsics
 from dkt_ros.rigid.parts import convex_parts
 from dkt_ros.rigid.world import Body, Mesh
@@ -104,9 +105,8 @@ def clips_of(folder: Path, numbers: Sequence[int] | None = None) -> list[Clip]:
     return [found[key] for key in sorted(found)]
 
 
-def check_look(clip: Clip, camera: str, arrangement: str, size: str) -> None:
-    """Raises DktError where the clip was rendered with another camera, arrangement or size, HxW."""
-    frame = read_sequence(clip.path)[-1]
+def check_look(path: Path, frame: SequenceFrame, camera: str, arrangement: str, size: str) -> None:
+    """Raises DktError where the file's frame is of another camera, arrangement or size, HxW."""
     made = frame.extra.get("generator", {}).get("tabletop")
     if made is None:
         return
@@ -115,20 +115,19 @@ def check_look(clip: Clip, camera: str, arrangement: str, size: str) -> None:
     wanted = [camera, arrangement, size]
     if found[:2] != wanted[:2] or frame.depth.shape != parse_size(size):
         raise DktError(
-            f"{clip.path} was rendered with camera, arrangement and size {' '.join(found)}, "
+            f"{path} was rendered with camera, arrangement and size {' '.join(found)}, "
             f"expected {' '.join(wanted)}; take another --data"
         )
 
 
-def read_scene(clip: Clip, cache: Path) -> TableScene:
-    """The clip's scene. cache: where convex parts are kept. Raises DktError for what is damaged."""
+def scene_of(clip: Clip, frames: Sequence[SequenceFrame], cache: Path) -> TableScene:
+    """The clip's scene. frames: all of it. cache: where convex parts are kept.
+
+    Raises DktError where it tells no bodies.
+    """
     match = _NAME.fullmatch(clip.name)
     assert match
-    frame = read_sequence(clip.path)[-1]
-    reader = VideoReader(open_dataset(clip.path.parent), with_normals=False)
-    videos = list(reader.videos_of(clip))
-    if not videos:
-        raise DktError(f"{clip.path}: unreadable: {reader.skipped}")
+    frame = frames[-1]
     bodies, fixtures = [], []
     for thing in frame.extra.get("objects", ()):
         if thing.get("fixed"):
@@ -146,10 +145,26 @@ def read_scene(clip: Clip, cache: Path) -> TableScene:
     return TableScene(
         match[1],
         match[2],
-        videos[0],
+        _video(clip, frames),
         bodies,
         np.where(frame.instance <= len(bodies), frame.instance, 0),
         Intrinsics.from_matrix(frame.camera_matrix, width, height),
         np.linalg.inv(frame.world_to_camera),
         tuple(fixtures),
     )
+
+
+def _video(clip: Clip, frames: Sequence[SequenceFrame]) -> Video:
+    samples = [
+        Sample(
+            frame.rgb,
+            frame.depth,
+            f"{clip.path}: {frame.index}",
+            frame.raw_depth,
+            frame.mask,
+            camera_matrix=frame.camera_matrix,
+            world_to_camera=frame.world_to_camera,
+        )
+        for frame in frames
+    ]
+    return replace(stack(clip.name, samples, True), clip=clip, indices=range(len(frames)))

@@ -238,7 +238,7 @@ def image_to_mask(message: Any) -> npt.NDArray[np.bool_]:
     """An object's mask as (H, W) bool, true where the image is not 0; mono8 or 8UC1."""
     if message.encoding not in ("mono8", "8UC1"):
         raise MessageError(
-            "unsupported mask encoding",
+            "unsupported encoding",
             f"mask has encoding '{message.encoding}', expected mono8: 0 where the object is not",
         )
     return np.asarray(_view(message, 1, 1, "u")[..., 0] != 0)
@@ -264,7 +264,7 @@ def _view(
         raise MessageError(
             "image size",
             f"image of encoding '{message.encoding}' is {width}x{height}, expected at least one "
-            "pixel. Look at the camera's driver: it publishes empty images.",
+            "pixel. Look at who publishes it: it is empty.",
         )
     row_bytes = width * channels * bytes_per_channel
     if step < row_bytes:

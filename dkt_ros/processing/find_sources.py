@@ -121,9 +121,13 @@ class Recording:
             self.path.stat()
             if self.path.is_dir():
                 shown(self.path)
+            return self._opened(options)
         except OSError as error:
             why = "does not exist" if isinstance(error, FileNotFoundError) else error.strerror
-            raise ProcessingError(Outcome.NOT_A_RECORDING, f"{self.path}: {why}") from error
+            place = error.filename or self.path
+            raise ProcessingError(Outcome.NOT_A_RECORDING, f"{place}: {why or error}") from error
+
+    def _opened(self, options: SourceOptions) -> Source:
         if self.clip:
             for clip in open_dataset(self.path, options.kind):
                 if clip.name == self.clip:
@@ -247,13 +251,13 @@ def _below(path: Path, options: SourceOptions) -> Iterator[tuple[Path, str, Path
     if not named:
         try:
             dataset = open_dataset(path, options.kind)
-        except DktError:
+        except (DktError, OSError):
             if options.kind is not None:
                 raise
         else:
             yield from ((path, clip.name, clip.path) for clip in dataset.select(options.split))
             return
-    if named or is_picture_folder(path):
+    if named or _is_clip(path):
         yield path, "", None
         return
     below = [p for p in inside if _is_clip(p)]
@@ -262,7 +266,10 @@ def _below(path: Path, options: SourceOptions) -> Iterator[tuple[Path, str, Path
 
 
 def _is_clip(path: Path) -> bool:
-    return is_picture_folder(path) if os.path.isdir(path) else is_clip_file(path)
+    """Also where it cannot be looked into, as it is told when opened."""
+    with suppress(OSError):
+        return is_picture_folder(path) if os.path.isdir(path) else is_clip_file(path)
+    return True
 
 
 def _tell_what_is_passed_over(folder: Path, others: Sequence[Path]) -> None:

@@ -25,8 +25,8 @@ from dkt_ros.files import (
     StorageError,
     flush,
     only_process,
-    storage_error,
     write_whole,
+    writing,
 )
 from dkt_ros.messages.fields import MessageError
 from dkt_ros.processing.bag_output import BagOutput, parts_folder
@@ -71,17 +71,14 @@ def process_one(
         return done
     busy = f"{final} is being made by another process; leave it to that"
     try:
-        with only_process(_lock_of(output, recording), busy):
-            try:
-                done = _sealed(final, made_of)
-                if done is not None:
-                    return done
-                made_of = made_of.by_this_code()
-                _check_partial(final, made_of)
-                source = recording.open(options.source)
-                return _Run(source, made_of, final, load(), progress).run()
-            except OSError as error:
-                raise storage_error(final, error) from error
+        with only_process(_lock_of(output, recording), busy), writing(final):
+            done = _sealed(final, made_of)
+            if done is not None:
+                return done
+            made_of = made_of.by_this_code()
+            _check_partial(final, made_of)
+            source = recording.open(options.source)  # what it cannot read it tells itself
+            return _Run(source, made_of, final, load(), progress).run()
     except (StorageError, BusyError) as error:
         raise ProcessingError(Outcome.NOT_WRITTEN, str(error)) from error
 
@@ -104,13 +101,11 @@ def discard(final: Path) -> None:
     Raises StorageError; what is left of it then is taken for no output.
     """
     folder = _partial_of(final)
-    try:
+    with writing(final):
         if _summary_of(final) is not None:
             _remove(folder)
             os.replace(final, folder)
         _remove(folder)
-    except OSError as error:
-        raise storage_error(final, error) from error
 
 
 def _earlier(final: Path, made_of: MadeOf) -> dict[str, Any] | None:

@@ -32,8 +32,8 @@ from dkt_ros.files import (
     StorageError,
     only_process,
     shown,
-    storage_error,
     write_whole,
+    writing,
 )
 from dkt_ros.formats.tar_index import read_members, tar_index
 from dkt_ros.formats.transphy3d import SequenceFrame, decode_frame, fine_step, write_sequence
@@ -176,22 +176,18 @@ def pack(
 
 def _clear(there: list[Path], record: Path) -> None:
     """Old tars go, the first one first: without it nothing counts as packed."""
-    try:
+    with writing(record):
         for old in (*there, record):
             old.unlink(missing_ok=True)
-    except OSError as error:
-        raise storage_error(record, error) from error
 
 
 def _put(work: Path, output: Path, name: str) -> None:
     """New tars come, the first one last, behind what is told of them."""
-    try:
+    with writing(output):
         if (work / _TOLD).exists():
             os.replace(work / _TOLD, _record(output, name))
         for new in reversed(_tars(work, name)):
             os.replace(new, output / new.name)
-    except OSError as error:
-        raise storage_error(output, error) from error
 
 
 def _record(output: Path, name: str) -> Path:

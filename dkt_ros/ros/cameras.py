@@ -3,6 +3,8 @@
 Each camera has a `dkt_node` in a namespace of its own, with all its topics, parameters, services,
 diagnostics and lifecycle; what a stream remembers is each one's own. They take turns at the
 network, frame by frame. Knows which nodes there are; nothing of what they do.
+
+What they need is imported once the words are known to be right, as it takes seconds.
 """
 
 from __future__ import annotations
@@ -10,14 +12,16 @@ from __future__ import annotations
 import sys
 from collections import Counter
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 from dkt_ros.errors import DktError
-from dkt_ros.ros.engine import SharedNetwork
-from dkt_ros.ros.node import DktNode
 from dkt_ros.ros.params.cameras import check_namespace
 from dkt_ros.ros.params.command_line import cameras_parser, split_ros_args
 from dkt_ros.ros.process import run_main
 from dkt_ros.ros.undo import all_of, undone_by
+
+if TYPE_CHECKING:
+    from dkt_ros.ros.node import DktNode
 
 
 def make_nodes(namespaces: Sequence[str]) -> list[DktNode]:
@@ -27,6 +31,9 @@ def make_nodes(namespaces: Sequence[str]) -> list[DktNode]:
             check_namespace(name)
         except DktError as error:
             raise DktError(f"camera {error}") from None
+    from dkt_ros.ros.engine import SharedNetwork
+    from dkt_ros.ros.node import DktNode
+
     network = SharedNetwork()
     nodes: list[DktNode] = []
     with undone_by(lambda: all_of(*(node.close for node in nodes))):

@@ -239,7 +239,7 @@ class Outputs:
         try:
             mask = image_to_mask(message)
         except MessageError as error:
-            self._report(error.cause, f"mask dropped: {error}")
+            self._report(f"mask: {error.cause}", f"mask dropped: {error}")  # not as of a frame's
             return
         if self._objects_are_heard():  # else no depth waits for it
             self._masks.add_mask(stamp_to_ns(message.header.stamp), mask)

@@ -27,6 +27,8 @@ _DELETED = " (deleted)"
 _DDS_MULTICAST_GROUP = "239.255.0.1"
 """Where DDS participants announce themselves (RTPS 2.5, 9.6.2.4)."""
 _MULTICAST_TIMEOUT_S = 0.5
+_HIGHEST_DOMAIN = 232
+"""Whose ports are within 65535 (RTPS 2.5, 9.6.2.3)."""
 
 
 def profile_variable() -> str:
@@ -47,6 +49,20 @@ def discovery_settings() -> str:
     """What limits whom processes find, as set in this one's environment: NAME=value, ..."""
     names = ("ROS_AUTOMATIC_DISCOVERY_RANGE", "ROS_LOCALHOST_ONLY", discovery_variable())
     return ", ".join(f"{name}={os.environ[name]}" for name in names if os.environ.get(name))
+
+
+def domain_trouble() -> str:
+    """What is said of a ROS_DOMAIN_ID that is none; "" where it is one, or unset.
+
+    Fast DDS ends the process for one that is too high, and -1 stands for the default.
+    """
+    text = os.environ.get("ROS_DOMAIN_ID", "").strip()
+    if not text or (text.isdecimal() and int(text) <= _HIGHEST_DOMAIN):
+        return ""
+    return (
+        f"ROS_DOMAIN_ID is {text!r}, expected a whole number from 0 to {_HIGHEST_DOMAIN}, the same "
+        "for all that are to talk; unset it for 0"
+    )
 
 
 def deadly_middleware() -> str:

@@ -14,6 +14,7 @@ import rclpy
 from rclpy.exceptions import InvalidParameterTypeException
 
 from dkt_ros.errors import DktError
+from dkt_ros.ros.probe import domain_trouble
 from dkt_ros.ros.sending import first_line
 
 
@@ -27,6 +28,8 @@ def init(args: Sequence[str] | None, **more: Any) -> None:
     Has Fast DDS, which alone reads the variable, publish beside Python where the user has not said
     how: otherwise a message waits in its publisher, and with it all of Python, for its readers.
     """
+    if trouble := domain_trouble():
+        raise ArgumentError(trouble)
     os.environ.setdefault("RMW_FASTRTPS_PUBLICATION_MODE", "ASYNCHRONOUS")
     try:
         rclpy.init(args=args, **more)

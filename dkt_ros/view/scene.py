@@ -14,7 +14,7 @@ import rerun as rr
 import rerun.blueprint as rrb
 from numpy.typing import NDArray
 
-from dkt_ros.files import PARTIAL, StorageError, storage_error
+from dkt_ros.files import PARTIAL, StorageError, writing
 from dkt_ros.geometry import Intrinsics, backproject, known_points, to_millimetres
 from dkt_ros.messages.moments import Moment
 
@@ -177,16 +177,16 @@ def saved(path: Path) -> Iterator[rr.RecordingStream]:
     partial = path.with_name(path.name + PARTIAL)
     recording = rr.RecordingStream(_APPLICATION)
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        partial.touch()
-        recording.save(partial)
+        with writing(path):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            partial.touch()
+            recording.save(partial)
         yield recording
-        recording.flush()
-        recording.disconnect()
-        check_room(path)
-        os.replace(partial, path)
-    except OSError as error:
-        raise storage_error(path, error) from error
+        with writing(path):
+            recording.flush()
+            recording.disconnect()
+            check_room(path)
+            os.replace(partial, path)
     finally:
         recording.disconnect()
         with suppress(OSError):

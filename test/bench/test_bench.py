@@ -26,13 +26,14 @@ from dkt_ros.bench.attempts import Record, try_grasp
 from dkt_ros.bench.commands import _append, read_records
 from dkt_ros.bench.methods import Told, depths
 from dkt_ros.bench.page import strip
-from dkt_ros.bench.scenes import TableScene, clips_of, read_scene
+from dkt_ros.bench.scenes import TableScene, clips_of, scene_of
 from dkt_ros.cli import main
 from dkt_ros.errors import DktError
 from dkt_ros.evaluation.models import Depths
 from dkt_ros.evaluation.videos import Video
 from dkt_ros.files import StorageError
 from dkt_ros.formats.tabletop import MATERIALS
+from dkt_ros.formats.tar_index import read_members
 from dkt_ros.formats.transphy3d import (
     MaterialClass,
     SequenceFrame,
@@ -271,6 +272,14 @@ def test_processes_share_the_scenes_and_what_is_an_object_may_be_left_to_the_pla
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     masks: list[Any] = []
+    opened: list[str] = []
+
+    def noted(path: Path, *more: Any) -> Any:
+        opened.append(path.name)
+        return read_members(path, *more)
+
+    for reader in ("dkt_ros.formats.transphy3d", "dkt_ros.datasets.transphy3d"):
+        monkeypatch.setattr(f"{reader}.read_members", noted)
 
     def plan(scene: Any, *_: Any) -> Plan:
         masks.append(scene.target)
@@ -284,6 +293,8 @@ def test_processes_share_the_scenes_and_what_is_an_object_may_be_left_to_the_pla
         assert f"{attempts} attempts so far" in capsys.readouterr().out
         assert not (tmp_path / "bench.json").exists()
     assert masks == [None] * 3
+    names = [f"s0007-000000-{material}.tar" for material in MATERIALS]
+    assert opened == [names[0], names[0], *names], "in both runs the first one's look, then each"
     assert main(words) == 0
     assert len(masks) == 3, "all are there"
     told = json.loads((tmp_path / "bench.json").read_text())["attempts"]
@@ -431,7 +442,7 @@ def test_of_an_orbit_all_frames_are_seen_and_the_last_is_planned_in(tmp_path: Pa
             sure = np.ones_like(truth) * np.linspace(0.1, 0.9, 3, dtype=np.float32)[:, None, None]
             return {alignment: Depths(truth, sure, problems=problems) for alignment in asked}
 
-    scene = read_scene(clips_of(data)[-1], tmp_path / "parts")
+    scene = last_scene(data)
     last = view(0.6, 0.45)
     np.testing.assert_allclose(scene.camera_to_world[:3, 3], last.position, atol=1e-6)
     told = depths(scene, ["raw", "fill", "network", "fused", "careful"], [Model()])
@@ -457,6 +468,11 @@ def test_of_an_orbit_all_frames_are_seen_and_the_last_is_planned_in(tmp_path: Pa
     record = try_grasp(scene, "careful", told["careful"], refuse).record
     assert (asked, record.why) == ([0.5], "depth is not trusted")
     assert record.reasons == {"too flat": 1, "depth is not trusted": 5}
+
+
+def last_scene(data: Path) -> TableScene:
+    clip = clips_of(data)[-1]
+    return scene_of(clip, read_sequence(clip.path), data / "parts")
 
 
 def solid(box: Box, below: float = 0.0) -> Body:
@@ -542,7 +558,7 @@ def test_what_holds_the_objects_is_an_obstacle_and_no_target(tmp_path: Path) -> 
     frame.instance[:, 100:] = 2
     clip.path.unlink()
     write_sequence(clip.path, clip.name, [frame])
-    scene = read_scene(clips_of(data)[-1], tmp_path / "parts")
+    scene = last_scene(data)
     assert len(scene.bodies) == len(scene.fixtures) == 1
     assert scene.bodies[0].mass == 0.15
     assert len(list((tmp_path / "parts").iterdir())) == 1, "kept"

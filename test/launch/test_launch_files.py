@@ -128,6 +128,7 @@ def test_each_camera_of_a_cell_has_its_topics(
 ) -> None:
     for name in CHOICES_OF_MEMORY:
         monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("TMPDIR", str(tmp_path))
     tell, cell = tmp_path / "tell", tmp_path / "cell.yaml"
     tell.write_text(TOLD)
     tell.chmod(0o755)
@@ -148,6 +149,7 @@ def test_each_camera_of_a_cell_has_its_topics(
         own = f"-r /{name}/color/image:={topic}" if one else f"-r color/image:={topic}"
         (line,) = [line for line in called if own in line]
         assert ("dkt_cameras left right --ros-args" if one else f"-r __ns:=/{name} ") in line
+    assert not list(tmp_path.glob("dkt_cameras_*")), "what the process read is left behind"
 
 
 @pytest.mark.roslaunch

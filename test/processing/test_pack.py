@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
+import re
 import shutil
 from collections.abc import Iterator
 from dataclasses import replace
@@ -21,7 +23,7 @@ from dkt_ros.cli import main
 from dkt_ros.datasets.check import check_dataset
 from dkt_ros.datasets.registry import open_dataset
 from dkt_ros.errors import DktError
-from dkt_ros.files import StorageError, only_process
+from dkt_ros.files import StorageError, only_process, shown
 from dkt_ros.formats.transphy3d import SequenceFrame, read_sequence, write_sequence
 from dkt_ros.processing import pack as packing
 from dkt_ros.processing.find_sources import find_recordings
@@ -594,3 +596,32 @@ def test_names_that_tars_cannot_tell_apart_are_refused(bag: Path, tmp_path: Path
 def test_clips_and_pictures_of_nothing_are_refused(given: dict[str, int]) -> None:
     with pytest.raises(DktError, match="is 0, expected at least 1"):
         PackOptions(NONE, **given)
+
+
+@pytest.mark.parametrize(
+    "asking", ["datasets.registry", "processing.picture_sources", "bags.from_images"]
+)
+def test_a_folder_that_cannot_be_listed_does_not_keep_the_others_from_being_packed(
+    scenes: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    asking: str,
+) -> None:
+    """As of a drive that fails, or of another user; whoever looks into it."""
+    for name in ("A", "B", "C"):
+        shutil.copytree(scenes, tmp_path / "in" / name)
+
+    def listed(folder: Path, *pattern: str) -> list[Path]:
+        if folder.name == "B":
+            raise OSError(errno.EIO, os.strerror(errno.EIO), str(folder / "color"))
+        return shown(folder, *pattern)
+
+    monkeypatch.setattr(f"dkt_ros.{asking}.shown", listed)
+    words = ["pack", *map(str, (tmp_path / "in").iterdir()), "--output", str(tmp_path / "out")]
+    assert main([*words, "--truth", "truth/*"]) == (0 if asking == "datasets.registry" else 1)
+    found = {path.name for path in (tmp_path / "out").glob("[!.]*")}
+    assert found >= {"A-0000.tar", "C-0000.tar"}
+    if "B-0000.tar" not in found:
+        said = capsys.readouterr().out
+        assert re.search(r"^B: FAILED: .*/B/color: .*Input/output error", said, re.MULTILINE)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import gc
 import re
+import subprocess
+import sys
 import weakref
 from collections.abc import Iterator
 from pathlib import Path
@@ -317,3 +319,8 @@ def test_each_camera_has_diagnostics_of_its_own_and_one_may_pause(cell: Cell) ->
     warmed = re.findall(r"\[(\w+)\.dkt_node\]: warm-up 1/2", cell.node.output())
     assert len(warmed) == 2, "depth and normals"
     assert len(set(warmed)) == 1, "both by whoever came first"
+
+
+def test_what_takes_seconds_is_imported_after_the_words_are_looked_at() -> None:
+    code = "import sys, dkt_ros.ros.cameras; sys.exit('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code]).returncode == 0

@@ -383,6 +383,36 @@ def test_a_failure_that_is_not_tried_again_is_not_told_for_ever(
 
 
 @pytest.mark.parametrize(
+    ("change", "cause"),
+    [
+        ({"height": 0, "data": b""}, "mask: image size"),
+        ({"data": b""}, "mask: truncated image"),
+        ({"encoding": ""}, "mask: unsupported encoding"),
+    ],
+)
+def test_a_mask_without_pixels_is_told_apart_from_frames_and_costs_none(
+    node: LifecycleNode, change: dict[str, Any], cause: str
+) -> None:
+    reports: list[tuple[str, str]] = []
+    statistics = Statistics()
+    outputs = Outputs(
+        node,
+        NodeParameters(),
+        statistics,
+        lambda *report: reports.append(report),
+        lambda *report: None,
+    )
+    message = mask_to_image(np.ones((2, 3), np.uint8), make_header(1, "camera"))
+    for name, value in change.items():
+        setattr(message, name, value)
+    outputs.on_mask(message)
+    assert [one for one, text in reports if text.startswith("mask dropped: ")] == [cause]
+    assert not any("camera's driver" in text for _, text in reports)
+    assert not statistics.snapshot().drops
+    outputs.destroy()
+
+
+@pytest.mark.parametrize(
     ("lag", "said"),
     [(0, ""), (KEPT + 2, "masks come after the depth of their stamp"), (-(10**9), "no depth has")],
 )

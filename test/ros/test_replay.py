@@ -561,6 +561,15 @@ def test_hours_without_messages_are_skipped(
     assert "2 messages on 1 topic" in said
 
 
+def test_that_a_pause_is_waited_for_is_told(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("dkt_ros.ros.replay.bag_player._PROGRESS_EVERY_S", 0.1)
+    bag = write_texts(tmp_path / "bag", {"/text": ["before", "after"]}, 1800 * 10**9)
+    assert main([str(bag), "--rate", "9000"]) == 0
+    assert "no messages for 1800 s of the bag: waiting 0.2 s; a" in capfd.readouterr().err
+
+
 def test_what_is_lost_of_a_bag_is_told(bag: Path, capfd: pytest.CaptureFixture[str]) -> None:
     (file,) = bag.glob("*.mcap")
     os.truncate(file, file.stat().st_size * 2 // 3)
@@ -635,3 +644,14 @@ def test_errors_are_one_line_and_status_2(
 def test_message_classes_by_name() -> None:
     assert message_class("sensor_msgs/msg/CameraInfo") is CameraInfo
     assert message_class("sensor_msgs/CameraInfo") is CameraInfo
+
+
+def test_a_time_that_ros_cannot_tell_is_none_on_clock(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """Seconds are counted in 32 bits, to 2038; a recorder's clock may have been set later."""
+    bag = write_texts(tmp_path / "bag", {"/text": ["now", "2065", "2065"]}, 3 * 10**18)
+    assert main([str(bag), "--clock"]) == 0
+    said = capfd.readouterr().err
+    assert said.count("cannot be told on /clock") == 1
+    assert "3 messages on 1 topic" in said

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 from pathlib import Path
 from typing import Any
 
@@ -120,6 +121,14 @@ def test_what_cannot_be_shown_is_told(
     refiner = ["--refiner", str(tmp_path / "nothing")]
     assert main(["view", str(bag), "--save", str(tmp_path / "a.rrd"), *TOLD, *refiner]) == 2
     assert f"{tmp_path / 'nothing'}/refiner.json cannot be used" in capsys.readouterr().err
+
+    def fail(*_: Any, **__: Any) -> None:
+        raise OSError(errno.EIO, "Input/output error", str(bag))
+
+    with monkeypatch.context() as patch:
+        patch.setattr("dkt_ros.view.recordings.process", fail)
+        assert main(["view", str(bag), "--save", str(tmp_path / "a.rrd"), *TOLD]) == 2
+    assert capsys.readouterr().err == f"dkt view: {bag}: Input/output error\n"
     monkeypatch.setattr("dkt_ros.view.scene._LEAST_FREE_BYTES", 2**60)
     assert main(["view", str(bag), "--save", str(tmp_path / "a.rrd"), *TOLD]) == 2
     assert "a.rrd: the disk is full" in capsys.readouterr().err

@@ -11,7 +11,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from dkt_ros.errors import DktError
-from dkt_ros.files import PARTIAL, sha256, storage_error
+from dkt_ros.files import PARTIAL, sha256, writing
 from dkt_ros.model.checkpoint import load_checkpoint
 from dkt_ros.model.compiled.fp8 import use_fp8
 from dkt_ros.model.compiled.graphs import NetworkGraphs
@@ -120,7 +120,7 @@ def update_graphs(folder: Path, request: EngineRequest, make: Export, report: Re
         if not differences(manifest, request) and not changed_files(folder, manifest):
             report(f"the graphs in {folder} are up to date")
             return manifest
-    try:
+    with writing(folder / MANIFEST_FILE):
         folder.mkdir(parents=True, exist_ok=True)
         _check_own(folder)
         # Before anything else: half an engine must not look like a whole one.
@@ -128,8 +128,6 @@ def update_graphs(folder: Path, request: EngineRequest, make: Export, report: Re
         for pattern in ("*.onnx", "*.plan", WEIGHTS_FILE, CONSTANTS_FILE, CHECKS_FILE):
             for file in folder.glob(pattern):
                 file.unlink()
-    except OSError as error:
-        raise storage_error(folder / MANIFEST_FILE, error) from error
     return make(request, folder)
 
 

@@ -25,6 +25,7 @@ from rclpy.serialization import deserialize_message
 from rosgraph_msgs.msg import Clock
 
 from dkt_ros.bags.reader import BagReader, BagTopic, RecordedMessage, usable
+from dkt_ros.bags.recording import LAST_S
 from dkt_ros.bags.topics import recorded_topic
 from dkt_ros.errors import DktError
 from dkt_ros.frames import NANOSECONDS_PER_SECOND
@@ -37,7 +38,7 @@ _PROGRESS_EVERY_S = 5.0
 _ACKNOWLEDGE_TIMEOUT_S = 5.0
 _POLL_S = 0.05
 _LONGEST_TURN_S = 3600.0  # rclpy takes no more than an int64 of nanoseconds
-_LONGEST_PAUSE_NS = 3600 * NANOSECONDS_PER_SECOND
+_LONGEST_PAUSE_S = 3600.0
 _OF_EVERY_NODE = {"/clock", "/parameter_events", "/rosout"}  # their subscribers mean nothing
 _DEEPEST = 2**31 - 1  # what middlewares count in
 _DISCOVERY_S = 1.0  # a node's subscriptions become known one after the other
@@ -131,11 +132,15 @@ class BagPlayer:
         worst = 0.0
         previous_ns = start_ns
         for message in bag.messages(self.topics):
-            if message.time_ns - previous_ns > _LONGEST_PAUSE_NS:  # a wrong clock, not a recording
-                self._warn(
-                    f"skipping {(message.time_ns - previous_ns) / 1e9:.0f} s without messages"
-                )
+            pause_s = (message.time_ns - previous_ns) / NANOSECONDS_PER_SECOND
+            if pause_s > _LONGEST_PAUSE_S:  # a wrong clock, not a recording
+                self._warn(f"skipping {pause_s:.0f} s without messages")
                 start_ns += message.time_ns - previous_ns
+            elif pause_s / rate > _PROGRESS_EVERY_S:
+                self._node.get_logger().info(
+                    f"no messages for {pause_s:.0f} s of the bag: waiting {pause_s / rate:.3g} s; "
+                    "a larger --rate shortens it"
+                )
             previous_ns = message.time_ns
             due = start + (message.time_ns - start_ns) / rate / NANOSECONDS_PER_SECOND
             self._spin_until(due, partial(self._bag_ns, start_ns, start))
@@ -272,11 +277,19 @@ class BagPlayer:
         return True
 
     def _publish_clock(self, time_ns: int) -> None:
-        if self._clock is not None:
-            stamp = Clock()
-            stamp.clock.sec, stamp.clock.nanosec = divmod(time_ns, NANOSECONDS_PER_SECOND)
-            # The next one tells the time as well.
-            attempt(partial(self._clock.publish, stamp), lambda *_: None)
+        if self._clock is None:
+            return
+        seconds, nanoseconds = divmod(time_ns, NANOSECONDS_PER_SECOND)
+        if not 0 <= seconds < LAST_S:
+            self._warn_once(
+                "times before 1970 or after 2038 cannot be told on /clock and are left out there: "
+                "was the recorder's clock set wrongly? Play without --clock"
+            )
+            return
+        stamp = Clock()
+        stamp.clock.sec, stamp.clock.nanosec = seconds, nanoseconds
+        # The next one tells the time as well.
+        attempt(partial(self._clock.publish, stamp), lambda *_: None)
 
     def _bag_ns(self, start_ns: int, start: float, now: float) -> int:
         """The bag's time `now`, where `start_ns` was played at `start`, both monotonic seconds."""
@@ -314,20 +327,20 @@ class BagPlayer:
     def _warn_of_losses(self) -> None:
         """Each of the bag's remarks once; reading adds some."""
         for remark in self._bag.remarks:
-            if remark not in self._told:
-                self._told.add(remark)
-                self._warn(f"{self._bag.path}: {remark}")
+            self._warn_once(f"{self._bag.path}: {remark}")
 
     def _warn_of_another_clock(self) -> None:
         if self._clock is None or self._node.count_publishers(self._clock.topic_name) < 2:
             return
-        remark = (
+        self._warn_once(
             f"another node publishes {self._clock.topic_name} too: time jumps between the two; "
             "expected one alone, play the others without --clock"
         )
-        if remark not in self._told:
-            self._told.add(remark)
-            self._warn(remark)
+
+    def _warn_once(self, text: str) -> None:
+        if text not in self._told:
+            self._told.add(text)
+            self._warn(text)
 
     def _warn(self, text: str) -> None:
         self._node.get_logger().warning(text)

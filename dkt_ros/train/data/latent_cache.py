@@ -22,7 +22,7 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from dkt_ros.errors import DktError
-from dkt_ros.files import PARTIAL, BusyError, shown, storage_error, write_whole
+from dkt_ros.files import PARTIAL, BusyError, shown, write_whole, writing
 from dkt_ros.model.weights import file_bytes
 
 _log = logging.getLogger(__name__)
@@ -43,15 +43,13 @@ class LatentCache:
         """Creates the folder; DktError where that is not possible."""
         self.folder = folder
         self.remade: dict[str, str] = {}
-        try:
+        with writing(folder, _ADVICE):
             folder.mkdir(parents=True, exist_ok=True)
             for partial in folder.glob(f"*/*{PARTIAL}"):
                 # Left by a process that was killed; a younger one may be being written.
                 with contextlib.suppress(FileNotFoundError):
                     if time.time() - partial.stat().st_mtime > _ABANDONED_S:
                         partial.unlink()
-        except OSError as error:
-            raise storage_error(folder, error, _ADVICE) from error
 
     def path(self, key: str) -> Path:
         """Where the entry of that key lies; folders of 256 keep listings short."""

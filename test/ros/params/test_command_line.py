@@ -147,6 +147,16 @@ def test_a_peer_that_does_not_exist_is_one_line_with_what_to_do(command: str) ->
     assert "256.1.1.1; look at ROS_STATIC_PEERS, ROS_DOMAIN_ID and" in line
 
 
+@pytest.mark.parametrize(
+    ("command", "domain"),
+    [("dkt_node", "233"), ("dkt_replay bag", "-1"), ("dkt doctor --dds", "one")],
+)
+def test_a_domain_that_there_is_not_is_one_line_with_what_to_do(command: str, domain: str) -> None:
+    line = refusal(command, f"ROS_DOMAIN_ID is '{domain}'", ROS_DOMAIN_ID=domain)
+    assert line.startswith(f"{command.partition(' ')[0]}")
+    assert "expected a whole number from 0 to 232" in line
+
+
 @pytest.mark.parametrize("command", ["dkt_replay bag", "dkt doctor --dds"])
 def test_a_log_that_cannot_be_written_is_one_line_with_what_to_do(
     command: str, tmp_path: Path
