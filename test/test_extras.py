@@ -243,9 +243,8 @@ def test_every_program_says_in_one_line_what_it_lacks(lacking: str, repo_root: P
     """From the very first: what is missing is mostly missed while the program is imported."""
     needless = {("dkt", "rclpy"), ("dkt_planner", "torch")}
     programs = [name for name in MODULES if (name, lacking) not in needless]
-    lines = [
-        [name, *(["predict", "--input=x", "--output=y"] * (name == "dkt"))] for name in programs
-    ]
+    words = {"dkt": ["predict", "--input=x", "--output=y"], "dkt_cameras": ["left", "right"]}
+    lines = [[name, *words.get(name, ())] for name in programs]
     ran = _python(f"hide([{lacking!r}])\n{_COMMANDS}", repo_root, json.dumps(lines))
     assert ran.returncode == 0, ran.stderr
     for program, said in zip(programs, ran.stderr.splitlines(), strict=True):

@@ -116,6 +116,7 @@ def test_live_streams_that_take_turns_are_as_each_alone(
 def storages() -> set[int]:
     """Where the weights of all networks in memory lie."""
     gc.unfreeze()
+    gc.collect()  # other tests' networks, which would be gone at the next look
     found = (x for x in gc.get_objects() if isinstance(x, torch.nn.Module))
     return {tensor.untyped_storage().data_ptr() for one in found for tensor in one.parameters()}
 
