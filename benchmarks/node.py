@@ -371,7 +371,7 @@ def run(options: argparse.Namespace) -> dict[str, Any]:
         arguments = [word for name, value in words.items() for word in ("-p", f"{name}:={value}")]
         arguments += ["-r", f"__ns:={options.namespace}"]
         process = subprocess.Popen(
-            [sys.executable, "-m", "dkt_ros.ros.node", "--ros-args", *arguments],
+            [sys.executable, "-m", "dkt_ros.ros.camera", "--ros-args", *arguments],
             cwd=ROOT,
             env=os.environ | {METER: str(meter)},
             preexec_fn=heed_interrupts,

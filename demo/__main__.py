@@ -213,7 +213,7 @@ def _node_command(plan: _Plan) -> list[str]:
     assert topics.depth is not None
     color, depth = base_topic(topics.color), base_topic(topics.depth)
     return [
-        *(sys.executable, "-m", "dkt_ros.ros.node", "--ros-args"),
+        *(sys.executable, "-m", "dkt_ros.ros.camera", "--ros-args"),
         *("-r", f"color/image:={color}"),
         *("-r", f"depth/image:={depth}"),
         *("-r", f"color/camera_info:={topics.camera_info}"),

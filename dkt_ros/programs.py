@@ -17,7 +17,7 @@ from dkt_ros.extras import advice
 MODULES = {
     "dkt": "dkt_ros.cli",
     "dkt_cameras": "dkt_ros.ros.cameras",
-    "dkt_node": "dkt_ros.ros.node",
+    "dkt_node": "dkt_ros.ros.camera",
     "dkt_planner": "dkt_ros.ros.planner",
     "dkt_replay": "dkt_ros.ros.replay.node",
 }

@@ -21,6 +21,7 @@ from urllib.parse import urlsplit
 
 import pytest
 import yaml
+from fixtures.as_on_a_robot import as_on_a_robot
 
 from dkt_ros.cli import build_parser
 
@@ -123,12 +124,13 @@ def test_a_block_that_is_marked_runs(block: Block, tmp_path: Path) -> None:
     for name in ("config", "dkt_ros", "docs", "examples"):
         (tmp_path / name).symlink_to(ROOT / name)
     interpreter = {"sh": ["bash", "-euo", "pipefail"], "python": ["python"]}[block.language]
-    path = os.pathsep.join([str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])])
+    environment = as_on_a_robot(os.environ)
+    environment["PYTHONPATH"] += os.pathsep + str(ROOT)
     ended = subprocess.run(
         interpreter,
         input=block.text,
         cwd=tmp_path,
-        env={**os.environ, "PYTHONPATH": path},
+        env=environment,
         capture_output=True,
         text=True,
         timeout=300,

@@ -273,7 +273,7 @@ class NodeProcess:
         words = [word for name, value in given.items() for word in ("-p", f"{name}:={value}")]
         self.log = tempfile.NamedTemporaryFile("w+", encoding="utf-8", suffix=".log")  # noqa: SIM115 as long as it
         self.process = subprocess.Popen(
-            [sys.executable, "-m", "dkt_ros.ros.node", "--ros-args", *words],
+            [sys.executable, "-m", "dkt_ros.ros.camera", "--ros-args", *words],
             cwd=ROOT,
             stdout=self.log,
             stderr=subprocess.STDOUT,

@@ -1,4 +1,4 @@
-"""`dkt_node`: the lifecycle node that turns a camera's colour and raw depth into metric depth.
+"""The lifecycle node that turns a camera's colour and raw depth into metric depth.
 
 Subscribed  color/image        sensor_msgs/Image, or CompressedImage on color/image/compressed
             depth/image        sensor_msgs/Image registered to colour, or CompressedImage on
@@ -15,9 +15,8 @@ and publishes (worker.py), two more make clouds and pictures (outputs.py).
 from __future__ import annotations
 
 import contextlib
-import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from functools import partial
 
 from diagnostic_msgs.msg import DiagnosticArray
@@ -32,15 +31,12 @@ from dkt_ros.ros.engine import Engine, SharedNetwork
 from dkt_ros.ros.managed_node import ManagedNode
 from dkt_ros.ros.node_report import NodeReport, PipelineReport
 from dkt_ros.ros.outputs import Outputs
-from dkt_ros.ros.params.command_line import node_parser, split_ros_args
 from dkt_ros.ros.params.declarations import unknown_qos_overrides
 from dkt_ros.ros.params.parameters import NodeParameters
 from dkt_ros.ros.pipeline import Pipeline
-from dkt_ros.ros.process import run_main
 from dkt_ros.ros.requests import living_on
 from dkt_ros.ros.statistics import Statistics
 from dkt_ros.ros.status_log import StatusLog
-from dkt_ros.ros.topics import topics_text
 from dkt_ros.ros.transforms import Transforms
 from dkt_ros.ros.undo import all_of
 from dkt_ros.ros.worker import WorkerStatus
@@ -272,17 +268,3 @@ class DktNode(ManagedNode[NodeParameters]):
             shares=pipeline.shares if pipeline else None,
             memory=engine.gpu_memory() if engine else {},
         )
-
-
-def main(args: Sequence[str] | None = None) -> int:
-    """Runs the node until it is interrupted; returns 2 when its parameters are wrong.
-
-    SystemExit for `--help` (0) and for words that are no ROS arguments (2).
-    """
-    words, _ = split_ros_args(sys.argv[1:] if args is None else args)
-    node_parser(topics_text()).parse_args(words)
-    return run_main("dkt_node", lambda: [DktNode()], args, args is None)
-
-
-if __name__ == "__main__":
-    sys.exit(main())

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 from pathlib import Path
 
 import cv2
 import pytest
+from fixtures.as_on_a_robot import as_on_a_robot
 from fixtures.recorded_frames import FRAME_ID, labelled_frames
 
 pytest.importorskip("rclpy", reason="needs rclpy")
@@ -38,8 +40,13 @@ def bag(tmp_path: Path) -> Path:
 
 
 def test_a_bag_becomes_a_picture_and_a_report(
-    tmp_path: Path, bag: Path, checkpoint: Path, capsys: pytest.CaptureFixture[str]
+    tmp_path: Path,
+    bag: Path,
+    checkpoint: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
+    monkeypatch.setenv("PYTHONPATH", as_on_a_robot(os.environ)["PYTHONPATH"])
     output = tmp_path / "output"
     words = ["--bag", bag, "--checkpoint", checkpoint, "--output", output, "--rate", 0.2]
     assert main([*map(str, words)]) == 0

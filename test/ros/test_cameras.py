@@ -322,6 +322,7 @@ def test_each_camera_has_diagnostics_of_its_own_and_one_may_pause(cell: Cell) ->
     assert len(set(warmed)) == 1, "both by whoever came first"
 
 
-def test_what_takes_seconds_is_imported_after_the_words_are_looked_at() -> None:
-    code = "import sys, dkt_ros.ros.cameras; sys.exit('torch' in sys.modules)"
+@pytest.mark.parametrize("program", ["camera", "cameras"])
+def test_what_takes_seconds_is_imported_after_the_words_are_looked_at(program: str) -> None:
+    code = f"import sys, dkt_ros.ros.{program}; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code]).returncode == 0

@@ -17,8 +17,8 @@ import rclpy
 
 from dkt_ros.programs import MODULES
 from dkt_ros.ros import process
+from dkt_ros.ros.camera import main
 from dkt_ros.ros.managed_node import ManagedNode
-from dkt_ros.ros.node import main
 from dkt_ros.ros.params.command_line import split_ros_args
 from dkt_ros.ros.params.parameters import NodeParameters
 from dkt_ros.ros.params.spec import specs
