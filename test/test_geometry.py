@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from dataclasses import replace
 from typing import Any
 
@@ -273,15 +272,6 @@ class TestKnownPoints:
     def test_colours_of_another_size(self) -> None:
         with pytest.raises(ValueError, match="colours"):
             known_points(np.ones((24, 32, 3)), np.zeros((24, 31, 3), np.uint8))
-
-
-def test_scipy_is_imported_only_when_needed() -> None:
-    import subprocess
-
-    loaded = "dkt_ros.geometry, dkt_ros.point_filters, dkt_ros.estimator"
-    code = f"import sys, {loaded}; print('scipy' in sys.modules)"
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert done.stdout.strip() == "False"
 
 
 @pytest.mark.parametrize("normal", [(0, 0, -1), (0.3, -0.5, -0.81), (-0.7, 0.2, -0.6)])

@@ -122,6 +122,7 @@ def try_one(cell: Cell, node: NodeProcess, one: Situation) -> dict[str, Any]:
     came = len(seen.depth)
     if one.told and not said and (not came or came >= JUDGED):
         faults.append("was not told")
+        found["instead"] = sorted({plain(m) for _, _, level, m in seen.statuses if level != "OK"})
     elif one.told and not said:
         faults.append(f"not judged: {came} depth images in {TOLD_S:g} s, {JUDGED} are needed")
     if found["unknown_stamps"] or found["mixed_pictures"]:

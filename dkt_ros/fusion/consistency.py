@@ -184,6 +184,8 @@ class Consistency:
         self._by_turns = ByTurns()
         self._jumps = Jumps()
         self._denied_ns: int | None = None  # when depth was none
+        self._jumped_ns: int | None = None
+        self._is_passing = False  # of the last jump: it led to what was no depth, or back from it
         self._nearly = 0
         self._shown, self._usual = np.inf, 0.0  # of a frame before the first nothing is known
         self._seen: Seen | None = None  # and not judged yet
@@ -240,7 +242,9 @@ class Consistency:
         level = None if disparity is None or blind else median(_strided(disparity)[::2, ::2])
         # What is no depth is no depth that became larger, and nor is what comes after it.
         is_depth = not any(one.denies_depth for one in found)
-        self._denied_ns = self._denied_ns if is_depth else stamp_ns
+        if not is_depth:
+            self._denied_ns = stamp_ns
+            self._is_passing |= self._has_just_jumped(stamp_ns)
         found += self._jumped(grey, inverse, level, line, stamp_ns, scores) if is_depth else []
         says_something = self._keep(seen, 0.0 if blind else float(np.count_nonzero(known)))
         if blind or self._shown < _FEWEST:
@@ -443,15 +447,22 @@ class Consistency:
         if told is None:
             return []
         factor, when = told
-        is_certain = (now - when) / 1e9 <= self.config.jump_s
-        denied = self._denied_ns
-        if not is_certain and denied is not None and 0 <= when - denied <= _SETTLES_NS:
+        if when == now:
+            denied, self._jumped_ns = self._denied_ns, now
+            self._is_passing = denied is not None and 0 <= now - denied <= _SETTLES_NS
+        is_certain = self._has_just_jumped(now)
+        if self._is_passing and not is_certain:
             return []  # told for long enough
         text = (
             f"depth became {factor:.2g} times as large between two frames that look alike, "
             f"{(now - when) / 1e9:.1f} s ago: did the depth's unit or the camera's mode change?"
         )
         return [Suspicion("jump", text, is_certain)]
+
+    def _has_just_jumped(self, now: int) -> bool:
+        """Whether the last jump is so new that what it says is certain."""
+        when = self._jumped_ns
+        return when is not None and (now - when) / 1e9 <= self.config.jump_s
 
     def _taking_turns(
         self, grey: Float32, inverse: Float32, now: int, scores: dict[str, float]

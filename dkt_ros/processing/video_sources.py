@@ -338,7 +338,12 @@ def _readers(video: Path, given: str, what: str, unit_m: float) -> _Readers:
     except DktError as error:
         raise ProcessingError(lacking, f"{video}: {error}") from error
     if not files:
-        raise ProcessingError(lacking, f"{video}: {given} holds no {pictures}")
+        kinds = ", ".join(DEPTHS)
+        raise ProcessingError(
+            lacking,
+            f"{video}: {given} holds no {pictures}: expected a folder or pattern of {kinds} (no "
+            "video, which keeps no exact numbers), an .npy or an .npz",
+        )
     if len(files) == 1 and files[0].suffix.lower() in _ARRAY_FILES:
         array = _array(video, files[0], what)
         if array is None or array.ndim != 3 or not fits(array.dtype):

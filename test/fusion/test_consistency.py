@@ -993,11 +993,11 @@ def test_no_jump_stays_behind_what_was_no_depth(recorded: list[RecordedFrame]) -
     def jumps(verdict: Verdict) -> list[bool]:
         return [one.certain for one in verdict.suspicions if one.cause == "jump"]
 
-    for index in range(80):
+    for index in range(120):
         frame = recorded[index % 20]
         assert frame.raw_depth is not None
         raw = frame.raw_depth.copy()
-        if 6 <= index < 12:
+        if 6 <= index < 12 or 80 <= index < 85:
             raw *= 300  # beyond all range, which denies it
         elif index == 12:
             raw *= 8
@@ -1009,6 +1009,27 @@ def test_no_jump_stays_behind_what_was_no_depth(recorded: list[RecordedFrame]) -
     assert not any(map(jumps, told[end:]))
     frame = recorded[19]  # any other one is told for as long as it lasts
     assert frame.raw_depth is not None
-    for index in range(80, 180):
+    for index in range(120, 220):
         verdict = consistency.update(frame.rgb, frame.raw_depth * 4, None, index * 160_000_000)
     assert jumps(verdict) == [False]
+
+
+def test_a_jump_to_what_is_no_depth_is_told_no_longer(recorded: list[RecordedFrame]) -> None:
+    """It may come some frames before it is seen to be none; the way back shows another view."""
+    consistency = Consistency()
+
+    def causes_of(number: int, factor: float, turned: bool = False) -> list[str]:
+        frame = recorded[5]
+        assert frame.raw_depth is not None
+        rgb, raw = frame.rgb, frame.raw_depth * np.float32(factor)
+        if turned:
+            rgb, raw = (np.ascontiguousarray(one[:, ::-1]) for one in (rgb, raw))
+        verdict = consistency.update(rgb, raw, None, number * 160_000_000)
+        return [one.cause for one in verdict.suspicions]
+
+    factors = [1.0] * 6 + [8.0] * 3 + [300.0] * 6
+    told = [causes_of(number, factor) for number, factor in enumerate(factors)]
+    assert [number for number, one in enumerate(told) if "jump" in one] == [6, 7, 8]
+    told = [causes_of(number, 1.0, True) for number in range(15, 120)]
+    assert "jump" in told[0]
+    assert "jump" not in told[-1]

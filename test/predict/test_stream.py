@@ -283,7 +283,7 @@ def spoil_later_latents(predictor: StreamPredictor) -> None:
 def test_a_stream_that_drifts_begins_anew_and_says_so(publish: str) -> None:
     predictor, frame = nano_stream(clip=0, live_publish=publish)
     spoil_later_latents(predictor)
-    answers = {i: answer for i in range(33) if (answer := predictor.push(frame)) is not None}
+    answers = {i: answer for i in range(29) if (answer := predictor.push(frame)) is not None}
     restarts = [i for i, answer in answers.items() if answer.restarted is FlushReason.DRIFT]
     assert restarts
     first = to_host(answers[0].disparity)
@@ -293,7 +293,7 @@ def test_a_stream_that_drifts_begins_anew_and_says_so(publish: str) -> None:
     # From there on it is the stream that a first frame begins, to the last bit.
     at = restarts[0]
     assert at <= 24
-    for i in range(33 - at):
+    for i in range(29 - at):
         assert (i in answers) == (at + i in answers)
         if i in answers:
             again = to_host(answers[at + i].disparity)

@@ -548,7 +548,11 @@ def test_a_video_with_masks(tmp_path: Path) -> None:
         assert found[2] is None
         assert source.notes == ["the video gives 3 frames for 2 of masks: is it that video's?"]
     np.save(tmp_path / "clip_mask.npy", mask.astype(np.float32))
-    for given, said in (("clip_mask.npy", "has float32"), ("nothing/*", "holds no masks")):
+    for given, said in (
+        ("clip_mask.npy", "has float32"),
+        ("nothing/*", "holds no masks"),
+        ("clip.avi", "holds no masks: expected a folder or pattern of .png"),
+    ):
         error = refused(path, replace(PINHOLE, mask=given))
         assert error.outcome is Outcome.NOT_A_RECORDING
         assert said in str(error)

@@ -1,4 +1,7 @@
-"""`dkt_replay` in a process of its own, played over DDS to a subscriber in this one."""
+"""`dkt_replay`, played over DDS to a subscriber in this process.
+
+By a process of its own where its end, its pace or its queues are looked at, else by `main`.
+"""
 
 from __future__ import annotations
 
@@ -172,15 +175,22 @@ def seconds_played(output: str) -> float:
     return float(said[1])
 
 
-def test_every_message_arrives_as_recorded_and_at_its_time(
+def test_every_message_arrives_as_recorded_and_at_its_time_which_the_clock_has_told(
     bag: Path, listener: Listener, replay: Callable[..., subprocess.Popen[str]]
 ) -> None:
+    listener.listen("/clock", Clock)
     listener.listen(COLOR, Image)
     listener.listen(DEPTH, Image, qos_profile_sensor_data)
     listener.listen(INFO, CameraInfo)
-    process = replay(bag, "--topics", *TOPICS, *WAIT)
+    process = replay(bag, "--topics", *TOPICS, *WAIT, "--clock", "--clock-hz", "1")
     reliable = (COLOR, INFO)
-    arrived = listener.spin_until(lambda: [len(listener.heard[t]) for t in reliable] == [20, 20])
+    first = expected_stamps()[0]  # its time may be published before /clock is discovered
+
+    def all_heard() -> bool:
+        timely = set(expected_stamps()) - {first} <= set(listener.clock())
+        return timely and [len(listener.heard[t]) for t in reliable] == [20, 20]
+
+    arrived = listener.spin_until(all_heard)
     output = finished(process)
     assert process.returncode == 0, output
     assert arrived, output
@@ -196,19 +206,24 @@ def test_every_message_arrives_as_recorded_and_at_its_time(
     ):
         assert message.header.frame_id == frame.frame.frame_id
         np.testing.assert_array_equal(np.asarray(message.data), frame.frame.rgb.ravel())
+    clock = listener.clock()
+    assert clock == sorted(clock)
+    told = [*zip(clock, listener.published_ns["/clock"], strict=True)]
+    told_ns = dict(reversed(told))  # each time's first: as many messages are of it as topics
+    for topic in reliable:
+        sent_ns = dict(zip(listener.stamps(topic), listener.published_ns[topic], strict=True))
+        assert all(told_ns[stamp] <= sent_ns[stamp] for stamp in expected_stamps()[1:])
 
 
 def test_rate_and_remaps_by_parameter_and_option(
-    tmp_path: Path, listener: Listener, replay: Callable[..., subprocess.Popen[str]]
+    tmp_path: Path, listener: Listener, capfd: pytest.CaptureFixture[str]
 ) -> None:
     bag = uncompressed(tmp_path / "bag", 5)  # of 0.2 s
     listener.listen("/renamed", CameraInfo)
-    process = replay(
-        *(bag, "--topics", INFO, *WAIT, "--rate", "100", "--remap", f"{INFO}:=/renamed"),
-        *("--ros-args", "-p", "rate:=0.25"),
-    )
-    assert listener.spin_until(lambda: len(listener.heard["/renamed"]) == 5), finished(process)
-    assert seconds_played(finished(process)) >= 0.75
+    words = str(bag), "--topics", INFO, *WAIT, "--rate", "100", "--remap", f"{INFO}:=/renamed"
+    assert main([*words, "--ros-args", "-p", "rate:=0.25"]) == 0
+    assert listener.spin_until(lambda: len(listener.heard["/renamed"]) == 5)
+    assert seconds_played(capfd.readouterr().err) >= 0.75
 
 
 def test_topics_that_are_played_as_one_are_named(
@@ -332,20 +347,24 @@ def test_a_reader_that_stands_still_keeps_no_replay_from_its_end(
     assert "Traceback" not in output
 
 
-def test_qos_that_is_given_wins(
+def test_qos_that_is_given_wins_and_interrupts_that_follow_the_first_change_nothing(
     bag: Path,
     listener: Listener,
     replay: Callable[..., subprocess.Popen[str]],
     capfd: pytest.CaptureFixture[str],
 ) -> None:
+    """Launch interrupts once more what Ctrl-C has interrupted already."""
     override = f"qos_overrides.{INFO}.publisher.reliability"
-    words = (str(bag), "--topics", INFO, "--loop", "--ros-args", "-p")
+    words = (str(bag), "--topics", INFO, "--wait-for-subscribers", "9", "--ros-args", "-p")
     process = replay(*words, f"{override}:=best_effort")
     publishers = listener.node.get_publishers_info_by_topic
     assert listener.spin_until(lambda: bool(publishers(INFO)))
     assert publishers(INFO)[0].qos_profile.reliability == ReliabilityPolicy.BEST_EFFORT
-    process.send_signal(signal.SIGINT)
-    assert "Traceback" not in finished(process)
+    while process.poll() is None:
+        process.send_signal(signal.SIGINT)
+        time.sleep(0.02)
+    assert finished(process) == ""
+    assert process.returncode == 0
     assert main([*words, f"{override}:=perhaps"]) == 2
     said = capfd.readouterr().err
     assert f"{override} is 'perhaps': expected reliability of reliable or best_effort" in said
@@ -366,62 +385,30 @@ def test_two_replays_with_one_clock_say_so(
         assert finished(process).count("another node publishes") <= 1
 
 
-def test_lateness_of_many_passes_is_not_told_of_each(
+def test_lateness_of_many_passes_is_not_told_of_each_and_ends_where_it_is_told_to(
     bag: Path, listener: Listener, replay: Callable[..., subprocess.Popen[str]]
 ) -> None:
     listener.listen(INFO, CameraInfo)
     process = replay(bag, "--topics", INFO, *WAIT, "--rate", "1e6", "--loop", "--queue-depth", "1")
     assert listener.spin_until(lambda: len(listener.heard[INFO]) >= 600)
-    process.send_signal(signal.SIGINT)
-    assert finished(process).count("s late; lower --rate") < 10
+    process.send_signal(signal.SIGTERM)
+    output = finished(process)
+    assert output.count("s late; lower --rate") < 10
+    assert "Traceback" not in output
+    assert process.returncode == 0
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
-def test_a_replay_that_is_late_is_terminated_without_a_traceback(
-    number: int, bag: Path, listener: Listener, replay: Callable[..., subprocess.Popen[str]]
+def test_a_replay_that_is_late_ends_with_its_terminal_without_a_traceback(
+    bag: Path, listener: Listener, replay: Callable[..., subprocess.Popen[str]]
 ) -> None:
     listener.listen(INFO, CameraInfo)
     # At such a rate it never waits: the end finds it while it publishes.
     process = replay(bag, "--topics", INFO, *WAIT, "--rate", "1e6", "--loop")
     assert listener.spin_until(lambda: bool(listener.heard[INFO]))
-    process.send_signal(number)
+    process.send_signal(signal.SIGHUP)
     output = finished(process)
     assert "Traceback" not in output
     assert process.returncode == 0
-
-
-def test_interrupts_that_follow_the_first_change_nothing(
-    bag: Path, listener: Listener, replay: Callable[..., subprocess.Popen[str]]
-) -> None:
-    """Launch interrupts once more what Ctrl-C has interrupted already."""
-    process = replay(bag, "--topics", INFO, "--wait-for-subscribers", "9")
-    assert listener.spin_until(lambda: listener.node.count_publishers(INFO) == 1)
-    while process.poll() is None:
-        process.send_signal(signal.SIGINT)
-        time.sleep(0.02)
-    assert finished(process) == ""
-    assert process.returncode == 0
-
-
-def test_the_clock_is_never_behind_the_messages(
-    bag: Path, listener: Listener, replay: Callable[..., subprocess.Popen[str]]
-) -> None:
-    listener.listen("/clock", Clock)
-    listener.listen(INFO, CameraInfo)
-    process = replay(bag, "--topics", INFO, *WAIT, "--clock", "--clock-hz", "1")
-    first = expected_stamps()[0]  # its time may be published before /clock is discovered
-
-    def all_heard() -> bool:
-        timely = set(expected_stamps()) - {first} <= set(listener.clock())
-        return timely and len(listener.heard[INFO]) == 20
-
-    assert listener.spin_until(all_heard), finished(process)
-    finished(process)
-    clock = listener.clock()
-    assert clock == sorted(clock)
-    told_ns = dict(zip(clock, listener.published_ns["/clock"], strict=True))
-    sent_ns = dict(zip(listener.stamps(INFO), listener.published_ns[INFO], strict=True))
-    assert all(told_ns[stamp] <= sent_ns[stamp] for stamp in expected_stamps()[1:])
 
 
 def test_latched_topics_and_ros1_bags(
@@ -450,7 +437,7 @@ def test_latched_topics_and_ros1_bags(
 
 
 def test_types_that_are_not_installed_or_have_changed_are_named_and_left_out(
-    tmp_path: Path, listener: Listener, replay: Callable[..., subprocess.Popen[str]]
+    tmp_path: Path, listener: Listener, capfd: pytest.CaptureFixture[str]
 ) -> None:
     store = get_typestore(Stores.ROS2_HUMBLE)
     store.register(get_types_from_msg("float64 grip\n", "lab_msgs/msg/Grip"))
@@ -469,10 +456,9 @@ def test_types_that_are_not_installed_or_have_changed_are_named_and_left_out(
         writer.write(changed, 3, old.serialize_cdr(number, changed.msgtype))
     listener.listen("/text", String)
     listener.listen("/changed", ColorRGBA)
-    process = replay(tmp_path / "bag", *WAIT)
-    assert listener.spin_until(lambda: bool(listener.heard["/text"])), finished(process)
-    output = finished(process)
-    assert process.returncode == 0
+    assert main([str(tmp_path / "bag"), *WAIT]) == 0
+    assert listener.spin_until(lambda: bool(listener.heard["/text"]))
+    output = capfd.readouterr().err
     assert "leaving out /grip" in output
     assert "lab_msgs" in output
     assert "leaving out /changed: its messages do not fit" in output
@@ -497,18 +483,13 @@ def write_texts(path: Path, texts: Mapping[str, Sequence[str | bytes]], step_ns:
 
 
 def test_a_damaged_message_or_a_bad_topic_name_costs_itself_alone(
-    tmp_path: Path,
-    listener: Listener,
-    replay: Callable[..., subprocess.Popen[str]],
-    capfd: pytest.CaptureFixture[str],
+    tmp_path: Path, listener: Listener, capfd: pytest.CaptureFixture[str]
 ) -> None:
     bag = write_texts(tmp_path / "bag", {"/text": [b"\0\1\0\0", "hello"], "/1-bad name": ["x"]})
     listener.listen("/text", String)
-    process = replay(bag, "--topics", "/text", *WAIT)
-    assert listener.spin_until(lambda: bool(listener.heard["/text"])), finished(process)
-    output = finished(process)
-    assert process.returncode == 0, output
-    assert "/text: its messages do not fit" in output
+    assert main([str(bag), "--topics", "/text", *WAIT]) == 0
+    assert listener.spin_until(lambda: bool(listener.heard["/text"]))
+    assert "/text: its messages do not fit" in capfd.readouterr().err
     assert [message.data for message in listener.heard["/text"]] == ["hello"]
     assert main([str(bag)]) == 0
     output = capfd.readouterr().err
@@ -599,16 +580,16 @@ def test_between_two_passes_a_frame_of_the_busiest_topic_is_waited_for(
 
 
 def test_compressed_topics_are_found_and_topics_for_nobody_do_not_hold_up(
-    tmp_path: Path, listener: Listener, replay: Callable[..., subprocess.Popen[str]]
+    tmp_path: Path, listener: Listener, capfd: pytest.CaptureFixture[str]
 ) -> None:
     record(labelled_frames(3, rate_hz=20.0), tmp_path / "bag", RecordingOptions())
     listener.listen(f"{COLOR}/compressed", CompressedImage)
-    process = replay(tmp_path / "bag", *WAIT)  # nobody subscribes to /truth/…
+    assert main([str(tmp_path / "bag"), *WAIT]) == 0  # nobody subscribes to /truth/…
     assert listener.spin_until(lambda: len(listener.heard[f"{COLOR}/compressed"]) == 3)
-    assert "15 messages on 5 topics" in finished(process)
-    process = replay(tmp_path / "bag", "--topics", COLOR, *WAIT)
+    assert "15 messages on 5 topics" in capfd.readouterr().err
+    assert main([str(tmp_path / "bag"), "--topics", COLOR, *WAIT]) == 0
     assert listener.spin_until(lambda: len(listener.heard[f"{COLOR}/compressed"]) == 6)
-    assert "3 messages on 1 topic " in finished(process)
+    assert "3 messages on 1 topic " in capfd.readouterr().err
 
 
 @pytest.mark.parametrize(

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import importlib
 import os
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -126,23 +128,34 @@ def test_a_parameter_file_for_other_nodes_is_told(
     assert all(f"--params-file {path} {said}" in line for line in told)
 
 
-def refusal(command: str, told: str, **environment: str) -> str:
-    """The line with those words in which a command ends."""
-    name, *words = command.split()
-    done = subprocess.run(
-        [sys.executable, "-m", MODULES[name], *words],
-        env=os.environ | environment,
-        capture_output=True,
-        text=True,
-    )
-    assert done.returncode == 2
-    assert "Traceback" not in done.stderr
-    [line] = [line for line in done.stderr.splitlines() if told in line]
+def the_line(said: str, told: str) -> str:
+    """The only one with those words, and no traceback."""
+    assert "Traceback" not in said
+    [line] = [line for line in said.splitlines() if told in line]
     return line
 
 
+Refusal = Callable[..., str]
+
+
+@pytest.fixture
+def refusal(capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Refusal:
+    """The line with those words in which a command ends, told that environment."""
+
+    def found(command: str, told: str, **environment: str) -> str:
+        for name, value in environment.items():
+            monkeypatch.setenv(name, value)
+        name, *words = command.split()
+        assert importlib.import_module(MODULES[name]).main(words) == 2
+        return the_line(capfd.readouterr().err, told)
+
+    return found
+
+
 @pytest.mark.parametrize("command", ["dkt_planner", "dkt_replay bag", "dkt doctor --dds"])
-def test_a_peer_that_does_not_exist_is_one_line_with_what_to_do(command: str) -> None:
+def test_a_peer_that_does_not_exist_is_one_line_with_what_to_do(
+    command: str, refusal: Refusal
+) -> None:
     line = refusal(command, "no node can be made", ROS_STATIC_PEERS="256.1.1.1")
     assert "256.1.1.1; look at ROS_STATIC_PEERS, ROS_DOMAIN_ID and" in line
 
@@ -151,7 +164,9 @@ def test_a_peer_that_does_not_exist_is_one_line_with_what_to_do(command: str) ->
     ("command", "domain"),
     [("dkt_node", "233"), ("dkt_replay bag", "-1"), ("dkt doctor --dds", "one")],
 )
-def test_a_domain_that_there_is_not_is_one_line_with_what_to_do(command: str, domain: str) -> None:
+def test_a_domain_that_there_is_not_is_one_line_with_what_to_do(
+    command: str, domain: str, refusal: Refusal
+) -> None:
     line = refusal(command, f"ROS_DOMAIN_ID is '{domain}'", ROS_DOMAIN_ID=domain)
     assert line.startswith(f"{command.partition(' ')[0]}")
     assert "expected a whole number from 0 to 232" in line
@@ -161,10 +176,19 @@ def test_a_domain_that_there_is_not_is_one_line_with_what_to_do(command: str, do
 def test_a_log_that_cannot_be_written_is_one_line_with_what_to_do(
     command: str, tmp_path: Path
 ) -> None:
+    """In a process of its own: in this one rclpy has begun its log."""
     (tmp_path / "file").touch()
     folder = str(tmp_path / "file" / "log")
-    line = refusal(command, "no log can be written", ROS_LOG_DIR=folder)
-    assert f"'{tmp_path / 'file' / 'log'}'" in line
+    name, *words = command.split()
+    done = subprocess.run(
+        [sys.executable, "-m", MODULES[name], *words],
+        env=os.environ | {"ROS_LOG_DIR": folder},
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 2
+    line = the_line(done.stderr, "no log can be written")
+    assert f"'{folder}'" in line
     assert "set ROS_LOG_DIR to a folder that can be written" in line
 
 
