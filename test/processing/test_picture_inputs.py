@@ -283,6 +283,38 @@ def test_a_recording_without_a_usable_frame_is_refused_in_python(pictures: Path)
         list(dkt_ros.process(pictures, predictor="fixtures.told_network:load"))
 
 
+@pytest.mark.parametrize(
+    ("calibration", "expected"),
+    [
+        (
+            "96 0 47.5\n0 98 31.5\n0 0 1\n",
+            "seems to be a calibration for images of another size",
+        ),
+        ("24 0 11.5\n0 24.5 7.5\n0 0 1\n", "a calibration for images of another size"),
+        ("48 0 28\n0 49 13\n0 0 1\n", ""),
+    ],
+)
+def test_a_calibration_of_pictures_of_another_size_is_told(
+    pictures: Path,
+    told: ProcessOptions,
+    tmp_path: Path,
+    caplog: pytest.LogCaptureFixture,
+    calibration: str,
+    expected: str,
+) -> None:
+    (pictures / "intrinsics.txt").write_text(calibration)
+    (recording,) = find_recordings([pictures], SourceOptions())
+    load = lambda: load_estimator(told.predictor)  # noqa: E731
+    notes = process_one(recording, told, tmp_path / "out", load)["notes"]
+    found = [note for note in notes if note.startswith("the calibration says fx=")]
+    assert len(found) == bool(expected)
+    assert all(expected in note and "(--intrinsics FILE" in note for note in found)
+    list(dkt_ros.process(pictures, predictor="fixtures.told_network:load"))
+    assert [line for line in caplog.messages if "calibration" in line] == [
+        f"{pictures}: {note}" for note in found
+    ]
+
+
 def test_in_python_a_stream_goes_on_as_far_as_the_source_says(tmp_path: Path) -> None:
     frames = labelled_frames(4)[2:]
     rgb, depth = np.stack([f.frame.rgb for f in frames]), np.stack([known(f.truth) for f in frames])
