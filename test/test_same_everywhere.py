@@ -12,6 +12,7 @@ from typing import Any
 import cv2
 import numpy as np
 import pytest
+import torch
 from fixtures.glass_scenes import table_with_glass, with_holes
 from fixtures.recorded_frames import HEIGHT, START_NS, WIDTH, labelled_frames
 
@@ -19,6 +20,7 @@ from dkt_ros import EstimatorConfig, frames_of, load_estimator
 from dkt_ros.bags.recording import RecordingOptions, record
 from dkt_ros.evaluation.models import MAIN_ALIGNMENTS, PredictorModel
 from dkt_ros.evaluation.videos import Video
+from dkt_ros.fusion.weights import _shared_matcher, _shared_refiner
 from dkt_ros.predict.load import load_predictor
 from dkt_ros.predict.options import PredictorOptions
 from examples import one_frame
@@ -36,6 +38,30 @@ def recording() -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     disparity = predictor.video(list(frames_of((picture, None) for picture in rgb)))
     truth = (1.0 / (0.8 * disparity + 0.7)).astype(np.float32)
     return rgb, np.where(np.isnan(scene.raw), np.nan, truth).astype(np.float32), truth
+
+
+@MODES
+def test_what_torch_takes_by_default_changes_nothing(mode: str) -> None:
+    rgb, raw, _ = recording()
+    frames = list(frames_of(zip(rgb, (None, raw[1], raw[2]), strict=True)))  # noise, then readings
+    found = []
+    usual = torch.get_default_dtype()
+    for dtype in (torch.float64, torch.float32):
+        for shared in (_shared_refiner, _shared_matcher):
+            shared.cache_clear()
+        torch.set_default_dtype(dtype)
+        try:
+            estimator = load_estimator(mode=mode, live_publish="all", device="cpu")
+            found.append([estimator.push(frame) for frame in frames])
+        finally:
+            torch.set_default_dtype(usual)
+    for one, other in zip(*found, strict=True):
+        assert one is not None
+        assert other is not None
+        assert one.disparity.dtype == np.float32
+        np.testing.assert_array_equal(one.disparity, other.disparity)
+        np.testing.assert_array_equal(one.depth, other.depth)
+        np.testing.assert_array_equal(one.confidence, other.confidence)
 
 
 @MODES

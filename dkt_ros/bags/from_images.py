@@ -25,7 +25,12 @@ from dkt_ros.bags.recording import (
 )
 from dkt_ros.errors import DktError
 from dkt_ros.files import natural_order, no_folder, shown
-from dkt_ros.formats.intrinsics import checked_intrinsics, read_intrinsics, stated_depth_unit
+from dkt_ros.formats.intrinsics import (
+    checked_intrinsics,
+    read_intrinsics,
+    stated_depth_unit,
+    stated_distortion,
+)
 from dkt_ros.formats.pictures import DEPTHS, PICTURES
 from dkt_ros.formats.pixels import read_depth, read_mask, read_rgb
 from dkt_ros.frames import NANOSECONDS_PER_SECOND, Frame
@@ -124,6 +129,17 @@ def unit_remarks(unit_m: float, stated_m: float | None, calibration: object) -> 
     return [f"a step of depth is taken for {unit_m:g} m; {calibration} says {stated_m:g}"]
 
 
+def distortion_remarks(calibration: Path, camera: Intrinsics, picture: str = "") -> list[str]:
+    """What is said where the file of this camera tells of distortion; see read_intrinsics."""
+    found = stated_distortion(calibration, camera.width, camera.height, picture)
+    if not found:
+        return []
+    return [
+        f"{calibration} tells of {found}, which is left out: expected rectified pictures and their "
+        "calibration; of others, points near the borders are off"
+    ]
+
+
 def _told_by_convention(folder: Path) -> list[str]:
     """What is said of depth in millimetres that its data set's tools count otherwise."""
     if not all((folder / name).is_file() for name in _TUM_LISTS):
@@ -160,6 +176,8 @@ def frames_or_errors(
     cameras = source.calibrations()
     said = remarks if notes is None else notes
     told: set[float | None] = set()
+    cameras_looked_at: set[Path] = set()
+    bent: list[str] = []
     clock = stamps(source.rate_hz, source.start_s)
     without_depth, any_usable = 0, False
     first: Intrinsics | None = None
@@ -187,6 +205,10 @@ def frames_or_errors(
             if stated_m is None and "depth" in files and not source.override_unit:
                 said += _told_by_convention(source.folder)
         camera = read.frame.intrinsics
+        if calibration and not bent and calibration not in cameras_looked_at:
+            cameras_looked_at.add(calibration)
+            bent = distortion_remarks(calibration, camera, _number(key))
+            said += bent
         first = first or camera
         if replace(camera, width=first.width, height=first.height) == first != camera:
             of_another_size.append(color[key])

@@ -13,20 +13,23 @@ from xml.etree import ElementTree
 
 _SECTION = re.compile(r"\[([A-Za-z][\w ]*)\]")
 _FIRST_SECTION = re.compile(r"(?:\s|#.*\n)*\[[A-Za-z][\w ]*\]\s*\n")
-_PRINTED = re.compile(r"^\s*K\s*=\s*\[([^\]]*)\]", re.M)
-_ONE_LINE = re.compile(r"(\d+)x(\d+)\s+p\[(\S+) (\S+)\]\s+f\[(\S+) (\S+)\]")
+_PRINTED = re.compile(r"^\s*([KD])\s*=\s*\[([^\]]*)\]", re.M)
+_ONE_LINE = re.compile(
+    r"(\d+)x(\d+)\s+p\[(\S+) (\S+)\]\s+f\[(\S+) (\S+)\](?:\s+([\w ]+?)\s*\[([^\]]*)\])?"
+)
 _STREAM = re.compile(r'Intrinsic of "([^"]+)" / (\S+) [^\n]*\n((?:[ \t]+\w[^\n]*\n?)+)')
 
 
 def parse_calibration(text: str) -> dict[str, Any] | None:
     """What such a text says; None where it is none. Raises ValueError where it is a damaged one."""
     if found := _ONE_LINE.search(text):
-        names = ("width", "height", "cx", "cy", "fx", "fy")
-        return dict(zip(names, found.groups(), strict=True))
+        names = ("width", "height", "cx", "cy", "fx", "fy", "model", "coeffs")
+        return dict(zip(names, found.groups(""), strict=True))
     if streams := _STREAM.findall(text):
         return _streams(streams)
-    if found := _PRINTED.search(text):
-        return {"k": _numbers(found[1])}
+    printed = dict(_PRINTED.findall(text))
+    if "K" in printed:
+        return {name.lower(): _numbers(numbers) for name, numbers in printed.items()}
     if _FIRST_SECTION.match(text):
         return _sections(text)
     if text.lstrip().startswith("<?xml"):

@@ -3,7 +3,7 @@
 ROS (camera_calibration's YAML, ini and print, `ros2 topic echo`), OpenCV FileStorage, Kalibr,
 Open3D, BOP, RealSense, ZED, ORB-SLAM and NeRF's names, and bare numbers (3x3, 3x4, 4x4, or fx fy cx
 cy) as text or .npy.
-Distortion is not read: the pictures are taken to be rectified.
+Distortion is told of and left out: the pictures are taken to be rectified.
 """
 
 from __future__ import annotations
@@ -36,6 +36,11 @@ _MATRICES = (
 _NAMES = (("fx", "fl_x"), ("fy", "fl_y"), ("cx", "ppx"), ("cy", "ppy"))
 _SIZES = (("width", "height"), ("image_width", "image_height"), ("xres", "yres"), ("w", "h"))
 _PINHOLE_MODELS = ("pinhole", "pinhole_camera", "opencv")
+_COEFFICIENTS = re.compile(r"dist(ortion)?(coefficients|coeffs?|parameters)?|coeffs|d|k[1-6]|p[12]")
+_LENS_MODELS = ("distortionmodel", "distortiontype", "distortion", "cameramodel", "model", "type")
+"""As above, without underscores."""
+_FISHEYE = re.compile("fisheye|equidistant|kannala", re.I)
+"""Lenses that bend pictures even where their numbers are 0."""
 # NaN and inf are numbers too, to be refused by name.
 _NUMBER = r"[-+]?(?:\d+\.?\d*(?:e[-+]?\d+)?|\.\d+(?:e[-+]?\d+)?|(?:nan|inf(?:inity)?)\b)"
 _BARE = re.compile(rf"[\s,;\[\]()]*(?:{_NUMBER}[\s,;\[\]()]+)*(?:{_NUMBER})?[\s,;\[\]()]*", re.I)
@@ -60,6 +65,7 @@ class _Camera:
     name: str
     values: tuple[float, float, float, float]
     size: tuple[int, int] | None
+    distortion: str = ""
 
 
 def read_intrinsics(
@@ -71,6 +77,28 @@ def read_intrinsics(
     each picture's by its number, the one of the picture's name. Raises DktError where none is
     found, several remain, the size is another, or the values cannot be right.
     """
+    camera = _chosen(path, width, height, picture)
+    size = camera.size if width is None or height is None else (width, height)
+    if size is None:
+        raise DktError(f"{path}: does not tell the pictures' size; add width and height")
+    return checked_intrinsics(*camera.values, *size, source=str(path))
+
+
+def stated_distortion(
+    path: Path, width: int | None = None, height: int | None = None, picture: str = ""
+) -> str:
+    """What bends the pictures of the camera that read_intrinsics gives, as the file says it.
+
+    "" where it says nothing of that, or read_intrinsics would raise.
+    """
+    try:
+        return _chosen(path, width, height, picture).distortion
+    except DktError:
+        return ""
+
+
+def _chosen(path: Path, width: int | None, height: int | None, picture: str) -> _Camera:
+    """See read_intrinsics."""
     size = None if width is None or height is None else (width, height)
     try:
         cameras = list(dict.fromkeys(_cameras(_of_picture(_content(path), picture), "")))
@@ -90,11 +118,7 @@ def read_intrinsics(
     if len({(camera.values, camera.size) for camera in fitting}) > 1:
         names = ", ".join(camera.name for camera in fitting[:8])
         raise DktError(f"{path}: holds {len(fitting)} cameras ({names}); keep one")
-    camera = fitting[0]
-    size = size or camera.size
-    if size is None:
-        raise DktError(f"{path}: does not tell the pictures' size; add width and height")
-    return checked_intrinsics(*camera.values, *size, source=str(path))
+    return fitting[0]
 
 
 def stated_depth_unit(path: Path, picture: str = "") -> float | None:
@@ -228,7 +252,7 @@ def _cameras(value: Any, name: str) -> Iterator[_Camera]:
         fields = {str(key).rpartition(".")[2].lower(): item for key, item in value.items()}
         found = _named(fields)
         if found:
-            yield _Camera(name, found, _size(fields))
+            yield _Camera(name, found, _size(fields), _distortion(fields))
             return
         for key, item in value.items():
             if isinstance(item, (Mapping, list)) and (
@@ -260,6 +284,27 @@ def _named(fields: Mapping[str, Any]) -> tuple[float, float, float, float] | Non
     pairs = zip(_NAMES, values, strict=True)
     fx, fy, cx, cy = (_number(names[0], value) for names, value in pairs)
     return fx, fy, cx, cy
+
+
+def _distortion(fields: Mapping[str, Any]) -> str:
+    """What a camera's mapping says that bends its pictures; "" where nothing does."""
+    plain = {_plain(key): item for key, item in fields.items()}
+    models = (str(plain[name]) for name in _LENS_MODELS if name in plain)
+    if model := next((name for name in models if _FISHEYE.search(name)), ""):
+        return model
+    return "distortion" if any(map(float, _coefficients(plain))) else ""
+
+
+def _coefficients(fields: Mapping[str, Any]) -> Iterator[str]:
+    """The numbers of distortion among a mapping's."""
+    for name, item in fields.items():
+        if not _COEFFICIENTS.fullmatch(name):
+            continue
+        if isinstance(item, Mapping):
+            inner = {_plain(key): value for key, value in item.items()}
+            yield from _coefficients({"d": inner["data"]} if "data" in inner else inner)
+        else:
+            yield from re.findall(_NUMBER, str(item), re.I)
 
 
 def _number(name: str, value: Any) -> float:

@@ -376,7 +376,7 @@ def _refined(
         filled, predicted = (torch.from_numpy(m)[None, None].to(device) for m in maps)
         said = evidence(scene)
         heard = None if said is None else torch.from_numpy(said)[None].to(device)
-        close = torch.tensor([closeness(scene)]).to(device)
+        close = torch.tensor([closeness(scene)], dtype=torch.float32).to(device)
         refined = refiner(x, filled, predicted, close, heard)
         found = torch.cat([refined.corrected, refined.trust, refined.log_error], dim=1)
     corrected, trust, log_error = to_host(found)[0]

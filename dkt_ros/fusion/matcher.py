@@ -120,7 +120,7 @@ def read_matcher(folder: Path) -> Matcher:
     path = folder / MATCHER_FILE
     try:
         with torch.random.fork_rng(devices=[]):  # what is drawn is replaced
-            matcher = Matcher()
+            matcher = Matcher().float()  # whatever torch was told to take by default
         matcher.load_state_dict({name: tensor.float() for name, tensor in load_file(path).items()})
     except (OSError, ValueError, RuntimeError, SafetensorError) as error:
         reason = " ".join(str(error).split())[:300]

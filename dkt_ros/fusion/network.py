@@ -229,7 +229,7 @@ def read_refiner(folder: Path) -> tuple[Refiner, dict[str, Any]]:
         info = json.loads(path.read_text(encoding="utf-8"))
         sizes = RefinerSizes(tuple(int(n) for n in info["channels"]))  # type: ignore[arg-type]
         with torch.random.fork_rng(devices=[]):  # what is drawn is replaced
-            refiner = Refiner(sizes)
+            refiner = Refiner(sizes).float()  # whatever torch was told to take by default
         path = folder / WEIGHTS_FILE
         state = {name: tensor.float() for name, tensor in load_file(path).items()}
         # Older ones told whether colour and readings belong together, too.

@@ -25,13 +25,19 @@ TURNED = 0.1
 
 def unlikely(camera: Intrinsics) -> str:
     """What no camera's calibration is like, and what to do; "" where it is like one."""
+    found = unlike_any(camera)
+    return found and (
+        f"color/camera_info says {found}. Points will lie in wrong places; mend the calibration "
+        "that the driver loads."
+    )
+
+
+def unlike_any(camera: Intrinsics) -> str:
+    """Its numbers and what was expected in their place; "" where they are like a camera's."""
     expected = _expected(camera)
-    if not expected:
-        return ""
-    return (
-        f"color/camera_info says fx={camera.fx:g} fy={camera.fy:g} cx={camera.cx:g} "
-        f"cy={camera.cy:g} for images of {camera.width}x{camera.height}: expected {expected}. "
-        "Points will lie in wrong places; mend the calibration that the driver loads."
+    return expected and (
+        f"fx={camera.fx:g} fy={camera.fy:g} cx={camera.cx:g} cy={camera.cy:g} for images of "
+        f"{camera.width}x{camera.height}: expected {expected}"
     )
 
 

@@ -132,7 +132,8 @@ class FastTransformer(nn.Module):
         if timestep not in self._modulations:
             embedder = self.embedder
             with torch.no_grad():
-                steps = torch.tensor([timestep], device=self.noisy_weight.device)
+                where = self.noisy_weight.device
+                steps = torch.tensor([timestep], device=where, dtype=torch.float32)
                 sines = embedder.timesteps_proj(steps)
                 linear = embedder.time_embedder.linear_1.weight.dtype
                 time = embedder.time_embedder(sines.to(linear)).to(self.dtype)

@@ -145,4 +145,5 @@ def frame_noise(seed: int, index: int, shape: tuple[int, int, int]) -> Tensor:
     mixed = int(np.random.SeedSequence((seed, index)).generate_state(1)[0])
     generator = torch.Generator("cpu").manual_seed(mixed)
     channels, height, width = shape
-    return torch.randn((1, channels, 1, height, width), generator=generator)
+    size = (1, channels, 1, height, width)
+    return torch.randn(size, generator=generator, dtype=torch.float32)

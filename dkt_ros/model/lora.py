@@ -27,7 +27,8 @@ _SIDE = re.compile(r"^(?P<module>.+)\.lora[_.](?P<side>A|B|down|up)(?:\.[^.]+)?\
 _ALPHA = re.compile(r"^(?P<module>.+)\.(?:lora_)?alpha$")
 _FLAT = re.compile(r"^(?:lora_unet|lora_transformer|lycoris)_+(?P<module>.+)$")
 _SIDES = {"down": "A", "up": "B"}
-_PEFT = "base_model.model."
+_PEFT = re.compile(r"^(?:.*\.)?base_model\.model\.")
+"""What wraps the adapter, as torch.compile and FSDP do, may put names of its own before peft's."""
 INPUT_WEIGHTS = ("patch_embedding.weight", "patch_embedding.bias")
 STATED = ("condition", "steps", "height", "width")
 """Fields of CheckpointInfo that a file's header may tell of its network, behind dkt_."""
@@ -221,7 +222,7 @@ def _scales(
         elif has_alpha:
             raise DktError(f"{lora.origin}: {pair['A']} has no alpha beside it, others have")
         else:
-            wrapped = _SIDE.sub(r"\g<module>", pair["A"]).removeprefix(_PEFT)
+            wrapped = _after_peft(_SIDE.sub(r"\g<module>", pair["A"]))
             stated = agreed_scale(rules, {module, wrapped}, rank)
         if stated is None:
             stated = _by_convention(lora, pair["A"], scale)
@@ -231,7 +232,7 @@ def _scales(
 
 def _by_convention(lora: Weights, key: str, scale: float | None) -> tuple[float, str]:
     """What a file without any word of alpha means."""
-    if not key.startswith(_PEFT):
+    if _after_peft(key) == key:
         return 1.0, "the file names no alpha, which its format reads as alpha = rank"
     if scale is None:
         raise DktError(
@@ -239,6 +240,10 @@ def _by_convention(lora: Weights, key: str, scale: float | None) -> tuple[float,
             "beside it, or give alpha / rank as --lora-scale"
         )
     return 1.0, "the file names no alpha"
+
+
+def _after_peft(name: str) -> str:
+    return _PEFT.sub("", name)
 
 
 def _module(name: str, flat: Mapping[str, str]) -> str:

@@ -29,6 +29,7 @@ SimpleTuner's and LightX2V's; what a loop of one's own saves beside its tensors.
 _MORE = (
     *("use_dora", "fan_in_fan_out", "lora_bias"),
     *("use_qalora", "layer_replication", "alora_invocation_tokens"),
+    *("use_bdlora", "kasa_config", "monteclora_config", "arrow_config"),
 )
 """peft's settings by which a layer is not W + scale B A, or another one than it was."""
 _CHANGES_BASE = ("pissa", "olora", "corda", "loftq", "lora_ga")

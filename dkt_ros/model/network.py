@@ -55,8 +55,10 @@ class DktNetwork:
             else torch.zeros(1, CLIP_TOKENS, image_dim, device=self.device, dtype=self.dtype)
         )
         shape = (1, -1, 1, 1, 1)
-        self._mean = torch.tensor(vae.config["latents_mean"], device=self.device).view(shape)
-        self._std = torch.tensor(vae.config["latents_std"], device=self.device).view(shape)
+        self._mean, self._std = (
+            torch.tensor(vae.config[name], device=self.device, dtype=torch.float32).view(shape)
+            for name in ("latents_mean", "latents_std")
+        )
 
     def collapse_context(self) -> None:
         """Gives cross-attention each distinct token once, in place; equal up to rounding.

@@ -39,7 +39,7 @@ def sigmas(steps: int, shift: float) -> torch.Tensor:
     """
     if steps < 1:
         raise ValueError(f"steps is {steps}, expected at least 1")
-    levels = torch.linspace(1.0, 0.0, steps + 1)[:-1]
+    levels = torch.linspace(1.0, 0.0, steps + 1, dtype=torch.float32)[:-1]
     return shift * levels / (1.0 + (shift - 1.0) * levels)
 
 
@@ -50,14 +50,15 @@ def timesteps(noise_levels: torch.Tensor) -> torch.Tensor:
 
 def initial_noise(shape: tuple[int, ...], seed: int) -> torch.Tensor:
     """One float32 standard normal draw on the CPU, the same for every device and dtype."""
-    return torch.randn(shape, generator=torch.Generator("cpu").manual_seed(seed))
+    generator = torch.Generator("cpu").manual_seed(seed)
+    return torch.randn(shape, generator=generator, dtype=torch.float32)
 
 
 def blend_weights(start: int, stop: int, length: int, overlap: int) -> torch.Tensor:
     """Weight of each frame of a window: 1, with linear ramps (k + 0.5) / overlap at inner edges."""
-    weights = torch.ones(stop - start)
+    weights = torch.ones(stop - start, dtype=torch.float32)
     if overlap:
-        ramp = (torch.arange(overlap) + 0.5) / overlap
+        ramp = (torch.arange(overlap, dtype=torch.float32) + 0.5) / overlap
         if start > 0:
             weights[:overlap] = ramp
         if stop < length:

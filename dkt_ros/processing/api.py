@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -12,7 +12,7 @@ from typing import Any
 from dkt_ros.checks import check_type
 from dkt_ros.errors import DktError
 from dkt_ros.estimator import DepthEstimate, DepthEstimator, EstimatorConfig, load_estimator
-from dkt_ros.processing.find_sources import check_concerned, find_recordings
+from dkt_ros.processing.find_sources import Recording, check_concerned, find_recordings
 from dkt_ros.processing.outcome import Outcome, ProcessingError
 from dkt_ros.processing.run_state import RunState
 from dkt_ros.processing.source import Pending, SourceOptions
@@ -31,7 +31,7 @@ def process(
 
     recordings: what `dkt process` takes. source: how they are read. estimator: one that is loaded
     already; else it is made as load_estimator does of config and changes (checkpoint=…, mode=…).
-    Frames that cannot be used are left out and logged; so is what is damaged. Raises
+    Frames that cannot be used are left out and logged; so is what is damaged or looks wrong. Raises
     ProcessingError where a recording has nothing, DktError for wrong options.
     """
     for given in recordings:
@@ -51,6 +51,7 @@ def process(
         )
     for recording in found:
         opened, epoch, state = recording.open(options), None, RunState()
+        told = set[str]()
         for item in opened.items():
             if not isinstance(item, Pending):
                 continue
@@ -58,7 +59,11 @@ def process(
                 estimator.reset()
                 epoch = item.epoch
             try:
-                estimate = estimator.push(item.decode().frame)
+                labelled = item.decode()
+                state.miss(labelled.unusable)
+                state.look_at(labelled)
+                _tell_once(recording, [*opened.notes, *state.odd], told)
+                estimate = estimator.push(labelled.frame)
             except DktError as error:
                 _log.warning("%s: frame left out: %s", recording.path, error)
                 state.refuse("unusable frame", error)
@@ -71,5 +76,12 @@ def process(
                 Outcome.NOTHING_USABLE,
                 f"{recording.path}: no frame could be used: {state.why_nothing(opened)}",
             )
-        for lost in opened.lost:
-            _log.warning("%s: %s", recording.path, lost)
+        _tell_once(recording, [*opened.lost, *opened.notes, *state.unlabelled], told)
+
+
+def _tell_once(recording: Recording, lines: Sequence[str], told: set[str]) -> None:
+    """Logs what is not among told yet."""
+    for line in lines:
+        if line not in told:
+            told.add(line)
+            _log.warning("%s: %s", recording.path, line)

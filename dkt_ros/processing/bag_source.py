@@ -183,7 +183,7 @@ class BagSource(Source):
         except DktError as error:
             raise ProcessingError(Outcome.NOTHING_USABLE, f"{self.path}: {error}") from error
         try:
-            camera = self._options.camera(width, height)
+            camera = self.camera_given(self._options, width, height)
         except DktError as error:
             raise ProcessingError(Outcome.NO_CAMERA_INFO, f"{self.path}: {error}") from error
         encoder = MessageEncoder(types_of(), message.header.frame_id)

@@ -123,7 +123,7 @@ class ClipSource(Source):
             raise MessageError(NO_DEPTH, f"{sample.source}: the data set holds no raw depth of it")
         height, width = sample.rgb.shape[:2]
         if self._options.has_camera:
-            camera = self._options.camera(width, height)
+            camera = self.camera_given(self._options, width, height)
         elif sample.camera_matrix is not None:
             camera = Intrinsics.from_matrix(sample.camera_matrix, width, height)
         else:

@@ -12,6 +12,7 @@ from dkt_ros.bags.recording import LabelledFrame
 from dkt_ros.datasets.plausibility import suspicions
 from dkt_ros.datasets.sample import Sample
 from dkt_ros.frames import FlushReason
+from dkt_ros.messages.calibration import unlike_any
 from dkt_ros.processing.outcome import Outcome
 from dkt_ros.processing.source import Source
 from dkt_ros.wording import counted, kind_of
@@ -68,19 +69,28 @@ class RunState:
             self.reasons.setdefault(_LABEL + name, why)
 
     def look_at(self, labelled: LabelledFrame) -> None:
-        """Keeps what looks wrong with the first frame whose true depth is known anywhere."""
-        truth = labelled.truth
+        """Keeps what looks wrong with calibrations, and with the first frame that has true depth.
+
+        Bags' messages of calibration are looked at where they are read.
+        """
+        frame, truth = labelled.frame, labelled.truth
+        unlike = unlike_any(frame.intrinsics) if labelled.camera_info is None else ""
+        if unlike:
+            self._tell(
+                _ODD,
+                f"the calibration says {unlike}; points will lie in wrong places: give that of "
+                "these pictures (--intrinsics FILE, --pinhole FX FY CX CY)",
+            )
         if self.counts[_LOOKED_AT] or truth is None or not np.isfinite(truth).any():
             return
         self.counts[_LOOKED_AT] += 1
-        frame = labelled.frame
         sample = Sample(
             frame.rgb,
             truth,
             labelled.picture or f"stamp {frame.stamp_ns * 1e-9:.3f}",
             frame.raw_depth,
             labelled.mask,
-            camera_matrix=frame.intrinsics.matrix,
+            camera_matrix=None if unlike else frame.intrinsics.matrix,
         )
         for text in suspicions(sample):
             self._tell(_ODD, text)
@@ -102,7 +112,7 @@ class RunState:
 
     @property
     def odd(self) -> list[str]:
-        """What looks wrong with true depth or masks, a line each."""
+        """What looks wrong with calibrations, true depth or masks, a line each."""
         return [self.reasons[_ODD + kind] for kind in sorted(self._counted(_ODD))]
 
     @property

@@ -10,6 +10,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from dkt_ros.bags.from_images import distortion_remarks
 from dkt_ros.bags.recording import LabelledFrame
 from dkt_ros.checks import check_fields
 from dkt_ros.errors import DktError
@@ -142,6 +143,14 @@ class Source(abc.ABC):
         self.dropped: Counter[str] = Counter()
         self.reasons: dict[str, str] = {}
         self.flushed: Counter[str] = Counter()
+
+    def camera_given(self, options: SourceOptions, width: int, height: int) -> Intrinsics:
+        """options.camera(); that its file tells of distortion is noted."""
+        camera = options.camera(width, height)
+        if options.pinhole is None:
+            said = distortion_remarks(Path(options.intrinsics or ""), camera)
+            self.notes += [line for line in said if line not in self.notes]
+        return camera
 
     @property
     @abc.abstractmethod

@@ -125,7 +125,7 @@ class VideoSource(Source):
 
     def _read(self, rgb: NDArray[np.uint8], index: int, stamp_ns: int) -> LabelledFrame:
         height, width = rgb.shape[:2]
-        camera = self._options.camera(width, height)
+        camera = self.camera_given(self._options, width, height)
         truth = self._truth[index] if index < len(self._truth) else None
         mask = self._masks[index] if index < len(self._masks) else None
         frame = Frame(rgb, self._depth[index](), camera, stamp_ns, FRAME_ID)
@@ -217,7 +217,7 @@ class ArraySource(Source):
     def _read(self, index: int, stamp_ns: int) -> LabelledFrame:
         rgb = np.ascontiguousarray(self._arrays["rgb"][index])
         height, width = rgb.shape[:2]
-        camera = self._camera or self._options.camera(width, height)
+        camera = self._camera or self.camera_given(self._options, width, height)
         unit_m, arrays = self._unit_m, self._arrays
         depth = _metres(arrays["depth"][index], unit_m)
         truth = _metres(arrays["truth"][index], unit_m) if "truth" in arrays else None

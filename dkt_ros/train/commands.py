@@ -67,7 +67,7 @@ def _train(args: argparse.Namespace) -> int:
     if args.dry_run:
         from dkt_ros.train.environment import make_accelerator
 
-        accelerator = make_accelerator(recipe)
+        accelerator = make_accelerator(recipe, report)
         if accelerator.is_main_process:
             Materials(recipe, args.output, report).describe(accelerator)
         return 0

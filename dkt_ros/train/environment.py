@@ -11,33 +11,54 @@ from datetime import timedelta
 
 import torch
 from accelerate import Accelerator, DistributedType
-from accelerate.utils import InitProcessGroupKwargs
+from accelerate.utils import GradientAccumulationPlugin, InitProcessGroupKwargs
 
 from dkt_ros.errors import DktError
 from dkt_ros.model.checkpoint import load_checkpoint
 from dkt_ros.model.conv import use_stacked_convolutions
 from dkt_ros.model.info import CheckpointInfo
 from dkt_ros.model.network import DktNetwork
+from dkt_ros.progress import Report, no_report
 from dkt_ros.train.recipe import Recipe
 from dkt_ros.train.schedule import share
-from dkt_ros.wording import counted
+from dkt_ros.wording import counted, one_line
 
 _WAIT = timedelta(hours=2)
 """How long processes wait for the first one's previews and files."""
+_TOLD_BY = ("WORLD_SIZE", "RANK", "LOCAL_RANK", "MASTER_ADDR", "MASTER_PORT", "ACCELERATE_USE_")
+"""How the names begin by which launchers tell a process of the others."""
 
 
-def make_accelerator(recipe: Recipe) -> Accelerator:
-    """Device, precision and processes. Raises DktError for other than plain data parallelism."""
+def make_accelerator(recipe: Recipe, report: Report = no_report) -> Accelerator:
+    """Device, precision and processes. report: told when other processes are waited for.
+
+    Raises DktError for other than plain data parallelism, and where the processes that a launcher's
+    variables tell of cannot be found.
+    """
     precision = recipe.precision
     if precision == "auto":
         precision = "bfloat16" if torch.cuda.is_available() else "float32"
-    wanted = int(os.environ.get("WORLD_SIZE", "1"))
-    accelerator = Accelerator(
-        # Without GPUs accelerate heeds a launcher's processes only when told to take CPUs.
-        cpu=wanted > 1 and not torch.cuda.is_available(),
-        mixed_precision="bf16" if precision == "bfloat16" else "no",
-        kwargs_handlers=[InitProcessGroupKwargs(timeout=_WAIT)],
-    )
+    launched = " ".join(f"{k}={v}" for k, v in sorted(os.environ.items()) if k.startswith(_TOLD_BY))
+    try:
+        wanted = int(os.environ.get("WORLD_SIZE") or "1")
+        if wanted > 1 and os.environ.get("RANK") == "0":
+            report(f"waiting for {wanted} processes, of which this is the first ({launched})")
+        accelerator = Accelerator(
+            # Without GPUs accelerate heeds a launcher's processes only when told to take CPUs.
+            cpu=wanted > 1 and not torch.cuda.is_available(),
+            mixed_precision="bf16" if precision == "bfloat16" else "no",
+            # `accelerate launch` may have been told of more steps, and the loss be divided by them.
+            gradient_accumulation_plugin=GradientAccumulationPlugin(num_steps=1),
+            kwargs_handlers=[InitProcessGroupKwargs(timeout=_WAIT)],
+        )
+    except (ValueError, ImportError, RuntimeError) as error:
+        if not launched:
+            raise
+        raise DktError(
+            f"the environment tells of other processes ({launched}), which cannot be worked with: "
+            f"{one_line(str(error))}; start all of them with torchrun --nproc-per-node N -m "
+            "dkt_ros.cli train ..., or unset these variables for a single one"
+        ) from error
     plain_kinds = (DistributedType.NO, DistributedType.MULTI_GPU, DistributedType.MULTI_CPU)
     if accelerator.distributed_type not in plain_kinds:
         raise DktError(

@@ -77,7 +77,7 @@ def train(
     Raises DktError for a folder that holds a run already (without `resume`) or none (with it), and
     where a step or a file fails; the last good state stays and is named.
     """
-    accelerator = make_accelerator(recipe)
+    accelerator = make_accelerator(recipe, report)
     tell = report if accelerator.is_main_process else no_report
     described_result(recipe, 0, output)  # what cannot be written in the end is said at once
     states = States(output / STATES_DIR, recipe.save.keep)

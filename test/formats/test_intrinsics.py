@@ -14,6 +14,7 @@ from dkt_ros.formats.intrinsics import (
     checked_intrinsics,
     read_intrinsics,
     stated_depth_unit,
+    stated_distortion,
 )
 
 ECHO = """header:
@@ -186,6 +187,41 @@ def test_every_form_is_read(tmp_path: Path, name: str, windows: bool) -> None:
     found = read_intrinsics(tmp_path / name, 6, 4)
     assert (found.fx, found.fy, found.cx, found.cy) == (10, 11, 3, 2)
     assert (found.width, found.height) == (6, 4)
+
+
+BENT = {"ost.txt", "zed.conf", "printed.txt", "kalibr.yaml"}
+PLAIN = "fx: 10\nfy: 11\ncx: 3\ncy: 2\n"
+
+
+@pytest.mark.parametrize("name", FORMS)
+def test_distortion_is_found_in_the_forms_that_tell_of_it(tmp_path: Path, name: str) -> None:
+    (tmp_path / name).write_text(FORMS[name], "latin-1")
+    assert stated_distortion(tmp_path / name, 6, 4) == ("distortion" if name in BENT else "")
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        (FORMS["ros.yaml"] + "distortion_model: plumb_bob\ndistortion_coefficients:\n  rows: 1\n"
+         "  cols: 5\n  data: [0, 0, 0, 0, 0]\n", ""),
+        (FORMS["ros.yaml"] + "distortion_coefficients: {rows: 1, cols: 2, data: [0.1, 0]}\n",
+         "distortion"),
+        (OPENCV.replace("[ 0., 0. ]", "[ 0., -1.e-02 ]"), "distortion"),
+        (PLAIN + "distortion: {k1: 0.1, k2: 0}\n", "distortion"),
+        (PLAIN + "distortion: {model: radtan, k1: 0, k2: 0}\n", ""),
+        (PLAIN + "Camera.p2: 1.0e-3\n", "distortion"),
+        (PLAIN + "camera_model: OPENCV_FISHEYE\n", "OPENCV_FISHEYE"),
+        (PLAIN + "distortion_model: equidistant\nD: [0, 0, 0, 0]\n", "equidistant"),
+        (PLAIN + "model: D435\ncoeffs: [0, 0, 0, 0, 0]\n", ""),
+        (PLAIN + "distortion: null\n", ""),
+        ("[ 6x4  p[3 2]  f[10 11]  Brown Conrady [0.1 0 0 0 0] ]", "distortion"),
+        ("[ 6x4  p[3 2]  f[10 11]  Kannala Brandt4 [0 0 0 0 0] ]", "Kannala Brandt4"),
+        ("fx: 10\n", ""),
+    ],
+)  # fmt: skip
+def test_what_bends_the_pictures(tmp_path: Path, text: str, expected: str) -> None:
+    (tmp_path / "camera.yaml").write_text(text)
+    assert stated_distortion(tmp_path / "camera.yaml", 6, 4) == expected
 
 
 def test_a_numpy_matrix_is_read(tmp_path: Path) -> None:

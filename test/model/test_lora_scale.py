@@ -96,6 +96,8 @@ def factor(path: Path, scale: float | None = None) -> tuple[Any, str]:
          "^blocks.0.attn1.to_q": 2}), None, 0.5, "lora_adapter_metadata"),
         (pair(f"base_model.model.pipe.dit.{Q}"), None, {"alpha_pattern": {f"^pipe.dit.{Q}": 2}},
          0.5, "adapter_config.json"),
+        (pair(f"_orig_mod.base_model.model.pipe.dit.{Q}"), None, {"alpha_pattern": {
+         f"^pipe.dit.{Q}": 2}}, 0.5, "adapter_config.json"),
         (pair(f"base_model.model.dit.{Q}"), None, {"r": 9, "rank_pattern": {f"dit.{Q}": 4}}, 2,
          "adapter_config.json"),
         (pair(Q), {"network_alpha": "2", "network_dim": "4"}, None, 0.5, "network_alpha in the"),
@@ -136,6 +138,8 @@ def test_every_module_has_its_own(tmp_path: Path) -> None:
     ("tensors", "metadata", "config", "says"),
     [
         (pair(PEFT), None, None, r"nothing says its alpha.*adapter_config\.json.*--lora-scale"),
+        (pair(f"_orig_mod.{PEFT}"), None, None, "nothing says its alpha"),
+        (pair(f"module.{PEFT}"), None, None, "nothing says its alpha"),
         (pair(Q), of_diffusers(lora_alpha=4), {}, "gives .* the scale 1, .* gives it 2"),
         (pair(Q), {"lora_alpha": "2", "rank": "8"}, None, "says rank 8 .* the shapes say 4"),
         (pair(Q), {"ss_network_alpha": "2", "ss_network_dim": "Dynamic"}, None, "Dynamic"),
@@ -150,6 +154,8 @@ def test_every_module_has_its_own(tmp_path: Path) -> None:
         (pair(Q), of_diffusers(lora_alpha=4, lora_bias=True), None, "asks for lora_bias"),
         (pair(PEFT), None, {"use_qalora": True}, "asks for use_qalora"),
         (pair(PEFT), None, {"layer_replication": [[0, 1]]}, "asks for layer_replication"),
+        (pair(PEFT), None, {"kasa_config": {"beta": 1e-4}}, "asks for kasa_config"),
+        (pair(PEFT), None, {"use_bdlora": {"nblocks": 2}}, "asks for use_bdlora"),
         (pair(Q) | alpha(Q, -2.0), None, None, r"alpha is -2\.0, expected one number above 0"),
         (pair(Q) | alpha(Q, float("inf")), None, None, "alpha is inf, expected one number above 0"),
         (pair(Q) | alpha(Q, 0.0), None, None, r"alpha is 0\.0, expected one number above 0"),

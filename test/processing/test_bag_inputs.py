@@ -297,9 +297,10 @@ def test_bags_that_lack_something(tmp_path: Path) -> None:
     assert "--intrinsics FILE" in str(error)
     assert len(shots(opened(no_info, PINHOLE))) == COUNT
     yaml = tmp_path / "camera.yaml"
-    yaml.write_text("image_width: 48\nimage_height: 32\nfx: 48\nfy: 49\ncx: 24\ncy: 16\n")
-    given = shots(opened(no_info, replace(NONE, intrinsics=str(yaml))))
-    assert given[0].frame.intrinsics.fy == 49.0
+    yaml.write_text("image_width: 48\nimage_height: 32\nfx: 48\nfy: 49\ncx: 24\ncy: 16\nk1: 0.1\n")
+    given = opened(no_info, replace(NONE, intrinsics=str(yaml)))
+    assert shots(given)[0].frame.intrinsics.fy == 49.0
+    assert [note.partition(",")[0] for note in given.notes] == [f"{yaml} tells of distortion"]
     yaml.write_text("image_width: 24\nimage_height: 16\nfx: 48\nfy: 49\ncx: 24\ncy: 16\n")
     other = refused(no_info, replace(NONE, intrinsics=str(yaml)))
     assert other.outcome is Outcome.NO_CAMERA_INFO

@@ -283,6 +283,63 @@ def test_a_recording_without_a_usable_frame_is_refused_in_python(pictures: Path)
         list(dkt_ros.process(pictures, predictor="fixtures.told_network:load"))
 
 
+@pytest.mark.parametrize(
+    ("calibration", "expected"),
+    [
+        (
+            "96 0 47.5\n0 98 31.5\n0 0 1\n",
+            "seems to be a calibration for images of another size",
+        ),
+        ("24 0 11.5\n0 24.5 7.5\n0 0 1\n", "a calibration for images of another size"),
+        ("48 0 28\n0 49 13\n0 0 1\n", ""),
+    ],
+)
+def test_a_calibration_of_pictures_of_another_size_is_told(
+    pictures: Path,
+    told: ProcessOptions,
+    tmp_path: Path,
+    caplog: pytest.LogCaptureFixture,
+    calibration: str,
+    expected: str,
+) -> None:
+    (pictures / "intrinsics.txt").write_text(calibration)
+    (recording,) = find_recordings([pictures], SourceOptions())
+    load = lambda: load_estimator(told.predictor)  # noqa: E731
+    notes = process_one(recording, told, tmp_path / "out", load)["notes"]
+    found = [note for note in notes if note.startswith("the calibration says fx=")]
+    assert len(found) == bool(expected)
+    assert all(expected in note and "(--intrinsics FILE" in note for note in found)
+    list(dkt_ros.process(pictures, predictor="fixtures.told_network:load"))
+    assert [line for line in caplog.messages if "calibration" in line] == [
+        f"{pictures}: {note}" for note in found
+    ]
+
+
+def test_distortion_that_a_calibration_tells_of_is_told(pictures: Path, tmp_path: Path) -> None:
+    camera = tmp_path / "camera.yaml"
+    named = "fx: 48\nfy: 49\ncx: 24\ncy: 16\nk1: "
+    frames = labelled_frames(2)
+    rgb = np.stack([labelled.frame.rgb for labelled in frames])
+    depth = np.full((2, HEIGHT, WIDTH), 800, np.uint16)
+    np.savez(tmp_path / "a.npz", rgb=rgb, depth=depth)
+    write_video(tmp_path / "b.mp4", rgb, "mp4v")
+    np.save(tmp_path / "b_depth.npy", depth)
+    for k1 in ("0.1", "0"):
+        camera.write_text(named + k1)
+        for path in (pictures, tmp_path / "a.npz", tmp_path / "b.mp4"):
+            source = opened(path, SourceOptions(intrinsics=str(camera)))
+            shots(source)
+            expected = [f"{camera} tells of distortion, which is left out"] * (k1 != "0")
+            assert [note.partition(":")[0] for note in source.notes] == expected
+    (pictures / "intrinsics.txt").unlink()
+    for n in range(3):  # each picture's own
+        (pictures / "color" / f"{n}.yaml").write_text(named + "0.1")
+    source = opened(pictures, SourceOptions(intrinsics="color/*.yaml"))
+    shots(source)
+    (note,) = source.notes
+    assert "0.yaml tells of distortion" in note
+
+
 def test_in_python_a_stream_goes_on_as_far_as_the_source_says(tmp_path: Path) -> None:
     frames = labelled_frames(4)[2:]
     rgb, depth = np.stack([f.frame.rgb for f in frames]), np.stack([known(f.truth) for f in frames])

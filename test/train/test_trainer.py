@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import io
+import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 import pytest
 import torch
@@ -155,6 +157,41 @@ def test_the_gradient_is_clipped(tiny_checkpoint: Path) -> None:
     found = gradients(made)
     total = torch.stack([value.norm() for value in found.values()]).norm().item()
     assert total == pytest.approx(1e-3, rel=1e-3)
+
+
+@pytest.mark.usefixtures("other_precision")
+@pytest.mark.parametrize(
+    ("variables", "named"),
+    [
+        ({"WORLD_SIZE": "auto"}, "'auto'"),
+        ({"WORLD_SIZE": "2", "RANK": "0"}, r"RANK=0 WORLD_SIZE=2.*MASTER_ADDR"),
+        ({"LOCAL_RANK": "0"}, "RANK expected, but not set"),
+        ({"ACCELERATE_USE_DEEPSPEED": "true"}, "DeepSpeed is not installed"),
+    ],
+)
+def test_processes_that_are_not_there_are_named_by_what_tells_of_them(
+    tiny_checkpoint: Path, variables: dict[str, str], named: str
+) -> None:
+    said: list[str] = []
+    matching = rf"environment tells .*{named}.*torchrun.*unset"
+    with (
+        patch.dict(os.environ, variables),  # accelerate adds some of its own
+        pytest.raises(DktError, match=matching) as caught,
+    ):
+        make_accelerator(small_recipe(tiny_checkpoint), said.append)
+    assert "\n" not in str(caught.value)
+    assert bool(said) is ("RANK" in variables)
+
+
+@pytest.mark.usefixtures("other_precision")
+def test_a_launcher_s_accumulation_divides_no_loss(
+    tiny_checkpoint: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    expected = gradients(trainer(tiny_checkpoint))
+    monkeypatch.setenv("WORLD_SIZE", "")
+    monkeypatch.setenv("ACCELERATE_GRADIENT_ACCUMULATION_STEPS", "4")
+    found = gradients(trainer(tiny_checkpoint))
+    assert all(torch.equal(found[name], value) for name, value in expected.items())
 
 
 def test_every_step_draws_noise_levels_anew(tiny_checkpoint: Path) -> None:
