@@ -19,7 +19,7 @@ from dkt_ros.fusion.suspicion import Suspicion
 from dkt_ros.messages.observation import Observation
 from dkt_ros.messages.pixels import ImageMessage, rgb_of
 
-_APART = 67  # bytes; a prime, so that every column and every byte of a number is met
+_APART = 211  # bytes; a prime, so that every column and every byte of a number is met
 _FEWEST_KINDS = 8  # of bytes; an image of holes alone has fewer, and shows nothing to be the same
 
 
@@ -69,5 +69,5 @@ def _sample(message: ImageMessage) -> NDArray[np.uint8]:
 
 def _is_same(before: NDArray[np.uint8] | None, now: NDArray[np.uint8]) -> bool:
     return (
-        before is not None and np.array_equal(before, now) and len(np.unique(now)) >= _FEWEST_KINDS
+        before is not None and np.array_equal(before, now) and np.count_nonzero(np.bincount(now)) >= _FEWEST_KINDS
     )
