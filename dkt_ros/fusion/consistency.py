@@ -31,7 +31,7 @@ from dkt_ros.fusion.jumps import Jumps
 from dkt_ros.fusion.lateness import Lateness
 from dkt_ros.fusion.quantity import Quantity
 from dkt_ros.fusion.registration import EDGE_SIZE, Change, Registration, Seen
-from dkt_ros.fusion.resent import Resent
+from dkt_ros.fusion.resent import SentAgain
 from dkt_ros.fusion.steps import Steps
 from dkt_ros.fusion.suspicion import Suspicion
 from dkt_ros.fusion.torn import Torn, change_of_colour
@@ -173,7 +173,7 @@ class Consistency:
     def reset(self) -> None:
         """Forgets the stream, as on a flush."""
         self._colour, self._depth = _Stream(), _Stream()
-        self._resent = {"colour": Resent(), "depth": Resent()}
+        self._resent = SentAgain()
         self._grey: Float32 | None = None
         self._inverse: Float32 | None = None  # of the frame before
         self._registration = Registration()
@@ -380,28 +380,11 @@ class Consistency:
     def _sent_again(self, grey: Float32) -> list[Suspicion]:
         """Whether one stream's images are often those before, while the other one goes on."""
         before, self._grey = self._grey, grey
-        again = {"colour": self._colour.repeats > 0, "depth": self._depth.repeats > 0}
-        # In most streams nothing is, and looking at how they move would cost more than the rest.
-        moved: float | None = None
-        is_asked = any(again.values()) or any(map(bool, self._resent.values()))
-        if is_asked and before is not None:
-            moved = float(changed_colour(before, grey).mean())
-        found: list[Suspicion] = []
-        for name, other in (("colour", "depth"), ("depth", "colour")):
-            # Colour moves again when the next comes. Depth is older where colour moved meanwhile:
-            # not in a simulation whose scene goes on by steps, for both.
-            tells = again[name] == (name == "depth")
-            self._resent[name].take(again[name], again[other], moved if tells else None)
-            if (counts := self._resent[name].found()) is None:
-                continue
-            count, number, longest = counts
-            text = (
-                f"{count} of the newest {number} {name} images are the one before to the bit, "
-                f"under new stamps: {name} is up to {counted(longest, 'frame')} older than the "
-                f"{other} of its stamp"
-            )
-            found.append(Suspicion("sent again", text, False))
-        return found
+
+        def moved() -> float | None:
+            return None if before is None else float(changed_colour(before, grey).mean())
+
+        return self._resent.take(self._colour.repeats > 0, self._depth.repeats > 0, moved)
 
     def _frozen(
         self, grey: Float32, inverse: Float32, has_depth: bool, now: int, scores: dict[str, float]

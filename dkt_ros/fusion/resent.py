@@ -9,6 +9,10 @@ from __future__ import annotations
 
 import statistics
 from collections import deque
+from collections.abc import Callable
+
+from dkt_ros.fusion.suspicion import Suspicion
+from dkt_ros.wording import counted
 
 _NEWEST, _FEWEST, _CHANGES = 16, 12, 4  # frames; of the last so many show another picture
 _OFTEN, _LONGEST = 0.3, 4  # share of them that are sent again, at least; in a row, at most
@@ -48,3 +52,36 @@ class Resent:
         if not often or longest > _LONGEST or statistics.median(moved or [0.0]) < _MOVED:
             return None
         return count, number, longest
+
+
+class SentAgain:
+    """Both streams' frames."""
+
+    def __init__(self) -> None:
+        self._streams = {"colour": Resent(), "depth": Resent()}
+
+    def take(self, colour: bool, depth: bool, moved: Callable[[], float | None]) -> list[Suspicion]:
+        """With the next frame: whether its images are to the bit those before.
+
+        moved: see Resent.take, of the one before and this; asked where any was sent again alone,
+        for in most streams nothing is, and looking at how they move would cost more than the rest.
+        """
+        again = {"colour": colour, "depth": depth}
+        is_asked = any(again.values()) or any(map(bool, self._streams.values()))
+        by = moved() if is_asked else None
+        found: list[Suspicion] = []
+        for name, other in (("colour", "depth"), ("depth", "colour")):
+            # Colour moves again when the next comes. Depth is older where colour moved meanwhile:
+            # not in a simulation whose scene goes on by steps, for both.
+            tells = again[name] == (name == "depth")
+            self._streams[name].take(again[name], again[other], by if tells else None)
+            if (counts := self._streams[name].found()) is None:
+                continue
+            count, number, longest = counts
+            text = (
+                f"{count} of the newest {number} {name} images are the one before to the bit, "
+                f"under new stamps: {name} is up to {counted(longest, 'frame')} older than the "
+                f"{other} of its stamp"
+            )
+            found.append(Suspicion("sent again", text, False))
+        return found

@@ -34,6 +34,7 @@ from dkt_ros.messages.images import BitsOf, UsedBits, check_color, check_depth, 
 from dkt_ros.messages.observation import Observation
 from dkt_ros.messages.pixels import ImageMessage, depth_of, is_raw, rgb_of
 from dkt_ros.messages.remarks import Remarks, Report
+from dkt_ros.messages.repeats import Samples
 from dkt_ros.messages.synchronizer import QUEUE_SIZE, Pair, Synchronizer
 
 _INFO_OF_ANOTHER_SIZE = "camera_info of another size"
@@ -121,6 +122,7 @@ class Intake:
         self._encodings: tuple[str, str] | None = None
         self._frame_id: str | None = None
         self._bits, self._stream = UsedBits(), (0, (0, 0))
+        self._samples = Samples()
         self._time_jumps = 0
         self._last_ns: int | None = None
         self._epoch = 0
@@ -253,6 +255,8 @@ class Intake:
             of_images_as_sent(of_rectified_images(info) if rectified else info),
             self._epoch,
             pair.color.arrived_s,
+            color,
+            self._samples.take(color, depth),
         )
 
     def _follow_stream(self, color: ImageMessage, depth: ImageMessage, stamp_ns: int) -> None:

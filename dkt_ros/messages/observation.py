@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from dkt_ros.frames import Frame
 from dkt_ros.messages.fields import CameraInfo
+from dkt_ros.messages.pixels import ImageMessage
 
 
 @dataclass(frozen=True, eq=False)
@@ -21,6 +22,8 @@ class Observation:
     epoch        rises when the stream broke between frames that inference may not see: time ran
                  back, no frame came for max_gap_s, or an encoding changed
     arrived_s    when the colour image reached the node, time.monotonic()
+    color        the colour image as it was sent
+    again        whether that image, and the depth's, is to the bit the one of the pair before
     """
 
     decode: Callable[[], Frame]
@@ -29,3 +32,5 @@ class Observation:
     camera_info: CameraInfo
     epoch: int
     arrived_s: float
+    color: ImageMessage
+    again: tuple[bool, bool] = (False, False)

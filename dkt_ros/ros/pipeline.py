@@ -24,6 +24,7 @@ from dkt_ros.frames import FlushReason, Frame
 from dkt_ros.fusion.fused import Shares
 from dkt_ros.messages.intake import Intake
 from dkt_ros.messages.observation import Observation
+from dkt_ros.messages.repeats import Repeats
 from dkt_ros.ros import qos
 from dkt_ros.ros.capture import Captures
 from dkt_ros.ros.engine import Engine
@@ -71,6 +72,7 @@ class Pipeline:
         together = engine.predictor.answers_every if even else 1
         self._choice = FrameChoice(parameters.frame_choice, together)
         self._mailbox: Mailbox[Observation] = Mailbox(together)
+        self._repeats = Repeats()
         self._epoch: int | None = None
         self._size: tuple[int, int] | None = None
         clock = node.get_clock()
@@ -218,6 +220,8 @@ class Pipeline:
 
     def _file(self, observation: Observation) -> None:
         self._statistics.seen("pair")
+        for suspicion in self._repeats.take(observation):
+            self._report(suspicion.cause, suspicion.advice)
         captures = self._captures
         if self._parameters.publish == "on_demand":
             if not captures.wants(observation.arrived_s):

@@ -35,9 +35,10 @@ Tensors = dict[str, torch.Tensor]
 QUERY = "blocks.0.self_attn.q"
 
 
-def original(folder: Path) -> OriginalFiles:
+@pytest.fixture(scope="module")
+def original(tmp_path_factory: pytest.TempPathFactory) -> OriginalFiles:
     """Tiny original files; two heads, which nothing but this says."""
-    written = write_original_files(folder)
+    written = write_original_files(tmp_path_factory.mktemp("original"))
     return OriginalFiles(
         transformer=written["transformer"],
         vae=written["vae"],
@@ -48,16 +49,21 @@ def original(folder: Path) -> OriginalFiles:
 
 
 @pytest.fixture
-def files(tmp_path: Path) -> OriginalFiles:
+def files(original: OriginalFiles, tmp_path: Path) -> OriginalFiles:
     """Such files that a test may rewrite."""
-    return original(tmp_path / "original")
+    folder = original.vae.parent
+    shutil.copytree(folder, tmp_path / "original")
+    own: Any = {
+        role: tmp_path / "original" / getattr(original, role).relative_to(folder)
+        for role in ("transformer", "vae", "lora", "prompt_embeds")
+    }
+    return replace(original, **own)
 
 
 @pytest.fixture(scope="module")
-def expected(tmp_path_factory: pytest.TempPathFactory) -> Tensors:
+def expected(original: OriginalFiles, tmp_path_factory: pytest.TempPathFactory) -> Tensors:
     """The transformer that they become as they are."""
-    folder = tmp_path_factory.mktemp("expected")
-    return transformer_state(original(folder / "original"), folder / "out")
+    return transformer_state(original, tmp_path_factory.mktemp("expected") / "out")
 
 
 def lora_file(files: OriginalFiles) -> Path:

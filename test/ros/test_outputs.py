@@ -143,7 +143,7 @@ def publish(outputs: Outputs, stamp_ns: int, row: Sequence[float] = (1, 1, 1)) -
     alignment = Alignment(1.0, 0.0, 1, 1.0, 0.0, 0.0, AlignmentState.OK, "")
     estimate = DepthEstimate(frame, depth, depth, alignment, None, {"total": 0.0}, 1)
     observation = Observation(
-        lambda: frame, stamp_ns, (2, width), CameraInfo(), 0, time.monotonic()
+        lambda: frame, stamp_ns, (2, width), CameraInfo(), 0, time.monotonic(), Image()
     )
     outputs.publish(observation, estimate)
 
@@ -185,7 +185,9 @@ def result_of(depth: np.ndarray, parameters: NodeParameters | None = None) -> Re
     frame = Frame(np.zeros((height, width, 3), np.uint8), None, intrinsics, 7, "camera")
     alignment = Alignment(1.0, 0.0, 1, 1.0, 0.0, 0.0, AlignmentState.OK, "")
     estimate = DepthEstimate(frame, depth, depth, alignment, None, {}, 1)
-    observation = Observation(lambda: frame, 7, (height, width), CameraInfo(), 0, time.monotonic())
+    observation = Observation(
+        lambda: frame, 7, (height, width), CameraInfo(), 0, time.monotonic(), Image()
+    )
     return Result(observation, estimate, make_header(7, "camera"), parameters or NodeParameters())
 
 

@@ -18,6 +18,7 @@ pytest.importorskip("rclpy", reason="needs ROS 2")
 pytest.importorskip("dkt_ros.msg", reason="needs the generated messages: make build")
 
 import rclpy
+from fixtures.repeated_images import CAMERA, itself, pairs, twice
 from fixtures.waiting import PATIENCE_S, eventually
 from fixtures.workshop import NoNetwork
 from rclpy.lifecycle import TransitionCallbackReturn
@@ -125,6 +126,20 @@ def test_newest_skips_what_comes_while_it_is_busy(node: DktNode) -> None:
     assert skipped + len(estimator(node).stamps_ns) >= 59, "all others were taken, one may wait"
     assert int(inference["frames used (%)"]) == pytest.approx(100 * (60 - skipped) / 60, abs=1)
     assert not [key for key in values(node, "input") if key.startswith("dropped")]
+
+
+@pytest.mark.parametrize("node", ["publish:=on_demand"], indirect=True)
+def test_images_that_are_sent_again_are_told_though_the_network_sees_none(node: DktNode) -> None:
+    assert node._pipeline is not None
+    intake = node._pipeline._intake
+    intake.on_camera_info(CAMERA)
+    for color, depth in pairs(itself, twice):
+        intake.on_color(color)
+        intake.on_depth(depth)
+    text, _ = node._node_report().complaints["sent again"]
+    assert "8 of the newest 16 depth images are the one before to the bit" in text
+    assert "Have the driver take both at one rate" in text
+    assert estimator(node).stamps_ns == []
 
 
 @pytest.mark.parametrize("node", ["frame_choice:=even"], indirect=True)

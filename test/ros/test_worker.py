@@ -13,7 +13,7 @@ import pytest
 pytest.importorskip("sensor_msgs", reason="needs the ROS message packages")
 
 from fixtures.waiting import PATIENCE_S, eventually
-from sensor_msgs.msg import CameraInfo
+from sensor_msgs.msg import CameraInfo, Image
 
 from dkt_ros.alignment.aligner import Alignment, AlignmentState
 from dkt_ros.estimator import DepthEstimate
@@ -36,7 +36,9 @@ def observation(stamp_ns: int, epoch: int = 0) -> Observation:
         stamp_ns=stamp_ns,
         frame_id="camera",
     )
-    return Observation(lambda: frame, stamp_ns, (2, 3), CameraInfo(), epoch, time.monotonic())
+    return Observation(
+        lambda: frame, stamp_ns, (2, 3), CameraInfo(), epoch, time.monotonic(), Image()
+    )
 
 
 class OutOfMemoryError(RuntimeError):
