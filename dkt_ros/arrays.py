@@ -53,6 +53,15 @@ def is_floating(array: Array) -> bool:
     return bool(np.issubdtype(array.dtype, np.floating))
 
 
+def count_of(mask: NDArray[Any]) -> int:
+    """How many are true, or not 0.
+
+    As Python's int: newer NumPy gives one of its own, a share of which makes an array of float32
+    one of float64.
+    """
+    return int(np.count_nonzero(mask))  # noqa: TID251
+
+
 def float32(array: Array, copy: bool = False) -> Array:
     """In single precision, where it is; the array itself if it is that already and copy is not.
 

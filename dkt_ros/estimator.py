@@ -28,6 +28,7 @@ from dkt_ros.alignment.aligner import (
 )
 from dkt_ros.arrays import (
     Array,
+    count_of,
     described,
     is_tensor,
     namespace,
@@ -419,7 +420,7 @@ class DepthEstimator:
         some = frame.raw_depth[::_CUT_STRIDE, ::_CUT_STRIDE]
         near = (some >= low) & (some < of.min_raw_depth)
         far = (some <= high) & (some > of.max_raw_depth)
-        share = np.count_nonzero(near | far) / some.size
+        share = count_of(near | far) / some.size
         if share <= _MANY_CUT:
             return ()
         text = (

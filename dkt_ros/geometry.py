@@ -22,7 +22,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dkt_ros import arrays
-from dkt_ros.arrays import Array, constant, device_of, invert, is_floating, is_tensor, namespace
+from dkt_ros.arrays import (
+    Array,
+    constant,
+    count_of,
+    device_of,
+    invert,
+    is_floating,
+    is_tensor,
+    namespace,
+)
 from dkt_ros.checks import check_fields, check_type
 from dkt_ros.errors import DktError
 
@@ -398,7 +407,7 @@ def with_readings_between(picked: FloatArray, depth: FloatArray) -> FloatArray:
     """
     (height, width), (rows, columns) = picked.shape, depth.shape
     found = is_reading(picked)
-    if np.count_nonzero(found) > _DENSE * picked.size or not _lie_apart(depth):
+    if count_of(found) > _DENSE * picked.size or not _lie_apart(depth):
         return picked
     known = is_reading(depth)
     row, column = np.nonzero(known)
@@ -412,13 +421,13 @@ def _lie_apart(depth: FloatArray) -> bool:
     rows, columns = depth.shape
     pairs = depth[: rows // 2 * 2].reshape(-1, 2, columns)
     known = is_reading(pairs[::8])
-    if np.count_nonzero(known) < _TELLING:
+    if count_of(known) < _TELLING:
         known = is_reading(pairs)
     beside = (
-        np.count_nonzero(known[..., 1:] & known[..., :-1]),
-        2 * np.count_nonzero(known[:, 0] & known[:, 1]),
+        count_of(known[..., 1:] & known[..., :-1]),
+        2 * count_of(known[:, 0] & known[:, 1]),
     )
-    return min(beside) < _CONNECTED * np.count_nonzero(known)
+    return min(beside) < _CONNECTED * count_of(known)
 
 
 def known_points(cloud: Array, rgb: Array | None = None) -> tuple[Array, Array | None]:

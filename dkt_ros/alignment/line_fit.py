@@ -24,7 +24,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dkt_ros.alignment.pixels import SEED, every
-from dkt_ros.arrays import quantiles
+from dkt_ros.arrays import count_of, quantiles
 
 Array = NDArray[np.float32]
 Array64 = NDArray[np.float64]
@@ -213,7 +213,7 @@ def line_covariance(
     mean = weights @ d / mass
     centred = d - mean
     variance = weights @ np.square(centred) / mass
-    count = np.count_nonzero(np.bincount(groups, weights) > 1e-3 * mass)
+    count = count_of(np.bincount(groups, weights) > 1e-3 * mass)
     if count < 4 or not variance > 0:
         return unknown
     push = weights * residuals / mass

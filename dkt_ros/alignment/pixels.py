@@ -14,7 +14,7 @@ from functools import lru_cache
 import numpy as np
 from numpy.typing import NDArray
 
-from dkt_ros.arrays import Array, constant, device_of, namespace, quantiles, to_host
+from dkt_ros.arrays import Array, constant, count_of, device_of, namespace, quantiles, to_host
 
 FloatArray = NDArray[np.floating]
 Array64 = NDArray[np.float64]
@@ -73,13 +73,13 @@ def sample(
     depths = raw_depth.ravel()
     measured = _in_range(depths[where], min_depth, max_depth)
     known = measured & np.isfinite(found)
-    if 5 * np.count_nonzero(known) < min(wanted, len(depths)):
+    if 5 * count_of(known) < min(wanted, len(depths)):
         # Few pixels have depth: look at them all, lest the grid miss those few.
         where = np.flatnonzero(_in_range(depths, min_depth, max_depth))
         found = _at(disparity, constant(where, device_of(disparity)))
         known = np.isfinite(found)
         measured = np.ones_like(known)
-    unanswered = np.count_nonzero(measured) - np.count_nonzero(known)
+    unanswered = count_of(measured) - count_of(known)
     kept = np.flatnonzero(known)
     kept = kept[every(len(kept), wanted)]
     where = where[kept]

@@ -13,6 +13,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 
+from dkt_ros.arrays import count_of
 from dkt_ros.datasets.sample import BadFrameError, Sample
 from dkt_ros.errors import DktError
 from dkt_ros.geometry import resize_nearest
@@ -77,7 +78,7 @@ class FrameAssembly:
             }
         depth = stored.astype(np.float32)
         for kind, where in kinds.items():
-            count = int(np.count_nonzero(where))
+            count = count_of(where)
             if count and kind not in unknown:
                 self._remarks.append(
                     f"{path}: {count} of {where.size} pixels are {_NAMES[kind]}; read as unknown"

@@ -9,6 +9,7 @@ from dataclasses import replace
 
 import numpy as np
 
+from dkt_ros.arrays import count_of
 from dkt_ros.datasets.sample import Sample
 from dkt_ros.formats.transphy3d import MaterialClass
 from dkt_ros.wording import kind_of
@@ -92,7 +93,7 @@ def normal_angle(sample: Sample) -> float | None:
         slope /= np.linalg.norm(slope, axis=-1, keepdims=True)
         jump = np.maximum(np.abs(across[..., 2]), np.abs(down[..., 2])) / here[..., 2]
         usable = (jump < _SMOOTH) & np.isfinite(slope).all(-1) & given.any(-1)
-    if np.count_nonzero(usable) < _ENOUGH_PIXELS:
+    if count_of(usable) < _ENOUGH_PIXELS:
         return None
     cosine = np.clip((slope * given).sum(-1)[usable], -1.0, 1.0)
     return float(np.degrees(np.median(np.arccos(cosine))))
@@ -112,7 +113,7 @@ def _raw_depth_unit(sample: Sample) -> str | None:
     both = np.isfinite(sample.raw_depth) & sample.known
     if sample.mask is not None:
         both &= sample.mask == MaterialClass.OPAQUE
-    if np.count_nonzero(both) < _ENOUGH_PIXELS:
+    if count_of(both) < _ENOUGH_PIXELS:
         return None
     ratio = float(np.median(sample.raw_depth[both] / sample.depth[both]))
     low, high = _RAW_TO_TRUE
@@ -123,7 +124,7 @@ def _raw_depth_unit(sample: Sample) -> str | None:
 
 def _same_depth(sample: Sample) -> str | None:
     """Glass is where the two differ, and a sensor has noise and holes where the truth has none."""
-    if sample.raw_depth is None or np.count_nonzero(sample.known) < _ENOUGH_PIXELS:
+    if sample.raw_depth is None or count_of(sample.known) < _ENOUGH_PIXELS:
         return None
     with np.errstate(invalid="ignore"):
         off = np.abs(sample.raw_depth - sample.depth) > _SAME * sample.depth

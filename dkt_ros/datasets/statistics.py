@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from dkt_ros.arrays import count_of
 from dkt_ros.datasets.sample import Sample
 
 _LOG_LOW, _LOG_HIGH = np.log(1e-3), np.log(1e3)
@@ -48,9 +49,9 @@ class Statistics:
             pixels=sample.depth.size,
             known=depth.size,
             masked=0 if transparent is None else transparent.size,
-            transparent=0 if transparent is None else int(np.count_nonzero(transparent)),
+            transparent=0 if transparent is None else count_of(transparent),
             raw=0 if raw is None else raw.size,
-            raw_known=0 if raw is None else int(np.count_nonzero(np.isfinite(raw))),
+            raw_known=0 if raw is None else count_of(np.isfinite(raw)),
             depth_min=float(depth.min()),
             depth_max=float(depth.max()),
             sizes=Counter([f"{width}x{height}"]),

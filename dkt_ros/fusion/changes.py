@@ -9,6 +9,8 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from dkt_ros.arrays import count_of
+
 Float32 = NDArray[np.float32]
 
 _WINDOW, _FULL = (5, 5), 0.6
@@ -24,9 +26,9 @@ def changed_blocks(before: Float32, now: Float32, off: float) -> tuple[NDArray[n
     known = ((before > 0) & (now > 0)).astype(np.float32)
     weight, old, new = (blocks(x) for x in (known, before * known, now * known))
     full = weight > _FULL
-    count = np.count_nonzero(full)
+    count = count_of(full)
     changed = full & (np.abs(new - old) > off * old)
-    return changed, float(np.count_nonzero(changed) / count) if count >= _FEWEST else 0.0
+    return changed, count_of(changed) / count if count >= _FEWEST else 0.0
 
 
 def blocks(picture: Float32) -> Float32:

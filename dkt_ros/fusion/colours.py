@@ -11,7 +11,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from dkt_ros.arrays import quantiles
+from dkt_ros.arrays import count_of, quantiles
 from dkt_ros.fusion.registration import EDGE_SIZE
 from dkt_ros.geometry import is_reading
 
@@ -87,7 +87,7 @@ def nothing_seen(
     """
     low, middle, high = _levels(grey)
     spread, smooth = high - low, _smooth(rgb)
-    burnt = np.count_nonzero(grey > 250) / grey.size
+    burnt = count_of(grey > 250) / grey.size
     scores |= {"colour_spread": spread, "colour_smooth": smooth, "colour_burnt": burnt}
 
     def told(clearly: float) -> str:
@@ -150,7 +150,7 @@ def registered_to_depth(rgb: NDArray[np.uint8], raw: Float32, scores: dict[str, 
     if rows.any():
         inside = _from_first_to_last(rows), _from_first_to_last(columns)
         some, known = some[inside], known[inside]
-    unread = 1.0 - np.count_nonzero(known) / known.size
+    unread = 1.0 - count_of(known) / known.size
     if not _UNREAD[0] <= unread <= _UNREAD[1]:
         return ""
     unseen = some[~known]

@@ -13,7 +13,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from dkt_ros.arrays import median, some_where
+from dkt_ros.arrays import count_of, median, some_where
 from dkt_ros.checks import check_fields, check_ranges, check_type
 from dkt_ros.errors import DktError
 from dkt_ros.fusion.by_turns import ByTurns
@@ -230,7 +230,7 @@ class Consistency:
             by_depth = _told("colour by depth", text)
             found += by_depth
             some = raw_depth[_SAMPLED]
-            has_depth = np.count_nonzero(is_reading(some)) >= _FEWEST_SAMPLED
+            has_depth = count_of(is_reading(some)) >= _FEWEST_SAMPLED
             self._depth.update(some.tobytes() if has_depth else None, grey, stamp_ns)
             found += [] if blind else self._colour_of_another(rgb, inverse, scores)
         self._colour.update(rgb[_SAMPLED].tobytes(), inverse, stamp_ns)
@@ -246,7 +246,7 @@ class Consistency:
             self._denied_ns = stamp_ns
             self._is_passing |= self._has_just_jumped(stamp_ns)
         found += self._jumped(grey, inverse, level, line, stamp_ns, scores) if is_depth else []
-        says_something = self._keep(seen, 0.0 if blind else float(np.count_nonzero(known)))
+        says_something = self._keep(seen, 0.0 if blind else float(count_of(known)))
         if blind or self._shown < _FEWEST:
             return Verdict(tuple(found), scores)
         found += self._taking_turns(grey, inverse, stamp_ns, scores)
@@ -297,9 +297,9 @@ class Consistency:
         some = with_readings_between(np.asarray(some, np.float32), raw)
         any_ = is_reading(some)
         inside = (some >= config.min_raw_depth) & (some <= config.max_raw_depth)
-        if np.count_nonzero(any_) > _FEWEST:
+        if count_of(any_) > _FEWEST:
             middle = median(some_where(any_, some, 4))
-            outside = 1.0 - np.count_nonzero(inside) / np.count_nonzero(any_)
+            outside = 1.0 - count_of(inside) / count_of(any_)
             scores |= {"outside": outside, "median_m": middle}
             if outside > 0.5:
                 found.append(

@@ -13,7 +13,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from dkt_ros.arrays import median, quantiles, some_where
+from dkt_ros.arrays import count_of, median, quantiles, some_where
 from dkt_ros.fusion.network import INPUT_CHANNELS, SIZE_MULTIPLE
 from dkt_ros.geometry import nearest_places
 
@@ -123,7 +123,7 @@ def _spread(off: Float32) -> float:
 def agreement(readings: Float32, predicted: Float32) -> float:
     """Share of the readings (h, w), 0 = none, that lie near the prediction; 0 without any."""
     near = np.abs(readings - predicted) <= _AGREES * predicted
-    return float(np.count_nonzero(near) / max(np.count_nonzero(readings), 1))
+    return float(count_of(near) / max(count_of(readings), 1))
 
 
 def bent(predicted: Float32, disparity: Float32, weights: Float32 | None = None) -> Float32:

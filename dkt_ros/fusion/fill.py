@@ -18,7 +18,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from dkt_ros.arrays import some_where
+from dkt_ros.arrays import count_of, some_where
 from dkt_ros.geometry import is_reading
 
 Float32 = NDArray[np.float32]
@@ -75,7 +75,7 @@ def fill_value(raw: Float32, range_m: float = np.inf) -> float | None:
     known = len(readings)
     near = readings[readings <= np.float32(_FARTHEST_M * _ALONE)]
     value, count = _commonest(near, known)
-    if 0 < value <= _FARTHEST_M and count >= _PURE * np.count_nonzero(near < _ALONE * value):
+    if 0 < value <= _FARTHEST_M and count >= _PURE * count_of(near < _ALONE * value):
         return value
     far = readings[readings >= np.float32(range_m)]
     value, count = _commonest(far, known)
@@ -89,7 +89,7 @@ def fill_value(raw: Float32, range_m: float = np.inf) -> float | None:
 def _between(readings: Float32, range_m: float) -> float:
     """A value (n,) that lies alone among the others, as no surface of a sensor's does; 0: none."""
     value, _ = _commonest(readings[::_FOURTH], len(readings[::_FOURTH]))
-    count = np.count_nonzero(readings == value)
+    count = count_of(readings == value)
     if not LEAST_BETWEEN_M <= value < range_m or count > 0.5 * len(readings):
         return 0.0
 
@@ -98,7 +98,7 @@ def _between(readings: Float32, range_m: float) -> float:
 
     def is_lone(around: float) -> bool:
         off = np.abs(readings - value) <= np.float32(around * value)
-        return bool(np.count_nonzero(off) - count <= lone * count)
+        return bool(count_of(off) - count <= lone * count)
 
     if not is_lone(least):
         return 0.0
@@ -169,14 +169,14 @@ def _are_as_elsewhere(
     lines: the rows (k, W) that they are in, metres.
     """
     known = is_reading(lines)
-    readings = max(1, np.count_nonzero(known))
+    readings = max(1, count_of(known))
     if known.size - readings < _HOLES * known.size:
         return False
     with np.errstate(invalid="ignore", divide="ignore"):
         steps = np.abs(lines[:, 1:] / lines[:, :-1] - 1)
-    jumps = np.count_nonzero(known[:, 1:] & known[:, :-1] & (steps > _JUMP))
+    jumps = count_of(known[:, 1:] & known[:, :-1] & (steps > _JUMP))
     elsewhere = length[~at_jumps].sum() / readings
-    return bool(np.count_nonzero(at_jumps) < _AS_ELSEWHERE * elsewhere * jumps)
+    return bool(count_of(at_jumps) < _AS_ELSEWHERE * elsewhere * jumps)
 
 
 def is_noisy(raw: Float32) -> bool:
@@ -202,7 +202,7 @@ def _runs(raw: Float32, rows: NDArray[np.intp]) -> tuple[NDArray, ...]:
     first = np.flatnonzero(begins)
     length = np.diff(first, append=begins.size)
     # Where each pixel was made several, runs are as many times as long.
-    least = _RUN_PX * width / max(1, np.count_nonzero(begins.any(axis=0)))
+    least = _RUN_PX * width / max(1, count_of(begins.any(axis=0)))
     long = np.flatnonzero(length >= least)
     first, length = first[long], length[long]
     row, start = first // width, first % width

@@ -13,7 +13,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from dkt_ros.arrays import median
+from dkt_ros.arrays import count_of, median
 from dkt_ros.fusion.confidence import Calibration
 from dkt_ros.fusion.registration import Seen
 
@@ -41,7 +41,7 @@ class Shares:
     @classmethod
     def of(cls, source: NDArray[np.uint8]) -> Shares:
         """source: of Source, any shape."""
-        sensor, network = (np.count_nonzero(source == kind) / source.size for kind in (1, 2))
+        sensor, network = (count_of(source == kind) / source.size for kind in (1, 2))
         return cls(sensor, network, max(0.0, 1.0 - sensor - network))
 
 

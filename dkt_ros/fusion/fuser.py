@@ -23,6 +23,7 @@ from dkt_ros.alignment.aligner import Alignment, AlignmentState
 from dkt_ros.arrays import (
     Array,
     constant,
+    count_of,
     described,
     device_of,
     is_array,
@@ -149,8 +150,8 @@ class Fuser:
             depth=depth,
             source=source,
             shares=shares,
-            readings=int(np.count_nonzero(measured)),
-            trusted=int(np.count_nonzero(trusted)),
+            readings=count_of(measured),
+            trusted=count_of(trusted),
             residual_m=_residual(decided.corrected, frame.readings, trusted),
             seen=self._seen(frame, on_scale, x, at_rest),
             doubted=_doubted(frame, decided.corrected, trusted),
@@ -248,7 +249,7 @@ class Fuser:
             where = _picked_on(device_of(disparity), (height, width), size)
             found = np.asarray(to_host(namespace(disparity).take(disparity, where)), np.float32)
             line = np.maximum(scale * found + shift, np.float32(1e-3))
-            answered = np.count_nonzero(np.isfinite(line)) / line.size
+            answered = count_of(np.isfinite(line)) / line.size
             if _KNOWN <= answered < 1:
                 line = nearest_fill(line)
             if alignment.state is AlignmentState.HELD:
@@ -438,13 +439,13 @@ def _doubted(
     if frame.predicted is None or not trusted.any():
         return None
     # Seen through are those that are farther than what is there, yet not than all else.
-    some = some_where(trusted, readings, 1 + np.count_nonzero(trusted) // _MEDIAN_OF)
+    some = some_where(trusted, readings, 1 + count_of(trusted) // _MEDIAN_OF)
     farthest = quantiles(some, _FARTHEST)[0]
     behind = ~trusted & (readings < corrected * np.float32(1 - _BEHIND))
     behind &= readings > farthest
     doubted = cv2.dilate(behind.astype(np.uint8), _AROUND)
     left = (readings > 0) & (doubted == 0)
-    if np.count_nonzero(left) < _LEFT * np.count_nonzero(readings):
+    if count_of(left) < _LEFT * count_of(readings):
         return None
     return np.asarray(doubted, np.uint8)
 

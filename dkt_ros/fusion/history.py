@@ -16,7 +16,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from dkt_ros.arrays import median, quantiles, some_where
+from dkt_ros.arrays import count_of, median, quantiles, some_where
 
 Float32 = NDArray[np.float32]
 
@@ -97,12 +97,12 @@ class History:
         lit = colour * _exposure(colour, past.colour)
         changed = cv2.max(_changed(lit, past.colour), _shifted(readings, past.readings))
         few, most = _MOST_MOVED
-        moved = np.count_nonzero(changed >= 2.0) / changed.size
+        moved = count_of(changed >= 2.0) / changed.size
         speed = _speed(lit, past.colour, leap=moved > _FEWEST_MOVED)
         slow = min(2.0 - speed, (most - moved) / (most - few), 1.0)
         still = np.clip(2.0 - changed, 0.0, max(slow, 0.0))
         self._frame = _Frame(readings, colour, stamp_ns, 1.0 - self._steadiness * still)
-        stirred = np.count_nonzero(changed >= 1.0) / changed.size
+        stirred = count_of(changed >= 1.0) / changed.size
         return bool(stirred <= _STIRRED and speed < _RESTS)
 
     def steady(
@@ -153,7 +153,7 @@ def _exposure(colour: Float32, before: Float32) -> np.float32:
     now, then = colour[::3, ::3, 1], before[::3, ::3, 1]
     dark, bright = _LIT
     lit = (cv2.min(now, then) > dark) & (cv2.max(now, then) < bright)
-    if np.count_nonzero(lit) < _FEWEST_LIT * lit.size:
+    if count_of(lit) < _FEWEST_LIT * lit.size:
         return np.float32(1)
     factor = median(then[lit] / now[lit])
     return np.float32(min(max(factor, 1 / _BRIGHTER), _BRIGHTER))

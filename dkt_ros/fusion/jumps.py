@@ -9,7 +9,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from dkt_ros.arrays import median
+from dkt_ros.arrays import count_of, median
 from dkt_ros.fusion.changes import changed_colour
 
 Float32 = NDArray[np.float32]
@@ -46,7 +46,7 @@ class Jumps:
         if self._last is not None:
             before, old, old_level = self._last
             both = (old > 0) & (inverse > 0)
-            measured = np.count_nonzero(both) > _FEWEST
+            measured = count_of(both) > _FEWEST
             if measured:
                 factor, uneven = _scaled(old[both], inverse[both])
             else:

@@ -17,6 +17,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from dkt_ros.arrays import count_of
 from dkt_ros.geometry import Intrinsics, is_reading
 
 Float32 = NDArray[np.float32]
@@ -75,7 +76,7 @@ class Quantity:
         """
         due = self._frames < _LOOKS or self._frames % (_SOON if self._restless else _EVERY) == 0
         self._frames += 1
-        if not due or np.count_nonzero(readings) < _FEWEST:
+        if not due or count_of(readings) < _FEWEST:
             return
         if camera is not None:
             self._flat.append(_on_planes(readings, camera))
@@ -143,10 +144,10 @@ def _is_buffer(raw: Float32) -> bool:
             bend = (2 * (other - one) * second / np.square(one + other))[telling]
             shows = (np.square(one + other) > 2 * grain * second)[telling]
         is_linear = np.abs(bend) < _LINEAR
-        number += np.count_nonzero(shows)
-        linear += np.count_nonzero(is_linear & shows)
-        as_depth += np.count_nonzero((np.abs(bend - 1) < _LINEAR) & shows)
-        most = max(most, np.count_nonzero(is_linear) / max(1, np.count_nonzero(known)))
+        number += count_of(shows)
+        linear += count_of(is_linear & shows)
+        as_depth += count_of((np.abs(bend - 1) < _LINEAR) & shows)
+        most = max(most, count_of(is_linear) / max(1, count_of(known)))
     enough = number >= _TELLING and linear >= max(_SO_MANY * number, _TIMES * as_depth)
     return bool(enough and most < _ALL)
 
@@ -217,11 +218,11 @@ def _largest(
     tolerated = _FLAT * values
     sparse = slice(None, None, 1 + len(points) // _SPARSE)
     off = np.abs(np.einsum("ni,pi->np", points[sparse], planes) - values[sparse, None])
-    plane = planes[np.count_nonzero(off < tolerated[sparse, None], axis=0).argmax()]
+    plane = planes[(off < tolerated[sparse, None]).sum(axis=0).argmax()]
     most = 0
     for _ in range(3):
         off = np.abs(np.einsum("ni,i->n", points, plane) - values)
-        most = max(most, int(np.count_nonzero(off < tolerated)))
+        most = max(most, count_of(off < tolerated))
         near = off < 1.5 * tolerated
         _, found = cv2.solve(
             np.einsum("ni,nj->ij", points[near], points[near]),

@@ -12,7 +12,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from dkt_ros.arrays import median, some_where
+from dkt_ros.arrays import count_of, median, some_where
 from dkt_ros.geometry import is_reading
 
 Float32 = NDArray[np.float32]
@@ -72,7 +72,7 @@ def _falls(raw: Float32) -> bool:
     some = some_where(is_reading(some), some)
     if len(some) == 0:
         return False
-    near = np.count_nonzero(some < np.float32(_NEAR * median(some[::_FOURTH])))
+    near = count_of(some < np.float32(_NEAR * median(some[::_FOURTH])))
     return near > _LEAST_NEAR * len(some)
 
 

@@ -13,7 +13,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from dkt_ros.arrays import quantiles
+from dkt_ros.arrays import count_of, quantiles
 
 Float32 = NDArray[np.float32]
 
@@ -51,7 +51,7 @@ class Decided:
         if readings.shape != self.readings.shape or on_scale != self.on_scale:
             return False
         other = np.abs(_present(readings) - _present(self.readings)) > _OTHER
-        if np.count_nonzero(other) > _COME_OR_GONE * other.size:
+        if count_of(other) > _COME_OR_GONE * other.size:
             return False
         if predicted is None or self.predicted is None:
             return predicted is self.predicted

@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from dkt_ros.arrays import count_of
 from dkt_ros.geometry import is_reading
 
 Float32 = NDArray[np.float32]
@@ -91,7 +92,7 @@ def _end(raw: Float32, readings: Float32, step: float, values: int) -> str:
         return "the raw depth's numbers fill all of 16 bits"
     if values >= _LEAST_OF_BYTE and abs(largest - _BYTE * step) < _EVEN * step:
         return f"the raw depth's numbers are whole 255ths of {largest:.3g} m"
-    if largest != _STRETCHED_TO or np.count_nonzero(raw == _STRETCHED_TO) > _PEAKS * raw.size:
+    if largest != _STRETCHED_TO or count_of(raw == _STRETCHED_TO) > _PEAKS * raw.size:
         return ""
     # Of a sensor's own numbers it may be the farthest that a filter lets through.
     if np.mean(_whole(readings.astype(np.float64) / _FINEST_M)) > _NEARLY_ALL:

@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from dkt_ros.arrays import count_of
 from dkt_ros.geometry import is_reading
 
 Float32 = NDArray[np.float32]
@@ -62,11 +63,11 @@ class Torn:
             if before.shape != rows.shape or known.isdisjoint(each):
                 continue
             same = (rows == before) & full
-            if not _LEAST <= np.count_nonzero(same) < np.count_nonzero(full):
+            if not _LEAST <= count_of(same) < count_of(full):
                 continue
             at = np.flatnonzero(same)
             first, last = int(at[0]), int(at[-1]) + 1
-            if np.count_nonzero(same[first:last]) < np.count_nonzero(full[first:last]):
+            if count_of(same[first:last]) < count_of(full[first:last]):
                 continue  # here and there
             begin, end = first / len(rows), last / len(rows)
             part = slice(int(begin * len(other)), max(1, int(end * len(other))))
@@ -87,7 +88,7 @@ class Torn:
             self._ever |= some != before
         ever = self._ever[:, 1:].reshape(shown.shape)
         drawn = shows & ((ever & shown).sum(1) <= _OF_A_SENSOR * shown.sum(1))
-        return drawn & (np.count_nonzero(drawn) <= _A_BAR * np.count_nonzero(shows))
+        return drawn & (count_of(drawn) <= _A_BAR * count_of(shows))
 
 
 def _shown(rows: NDArray[Any]) -> NDArray[np.bool_]:

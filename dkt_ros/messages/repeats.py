@@ -11,6 +11,7 @@ from functools import partial
 import numpy as np
 from numpy.typing import NDArray
 
+from dkt_ros.arrays import count_of
 from dkt_ros.errors import DktError
 from dkt_ros.fusion.changes import changed_colour
 from dkt_ros.fusion.colours import fine_grey, shrunk
@@ -68,6 +69,6 @@ def _sample(message: ImageMessage) -> NDArray[np.uint8]:
 
 
 def _is_same(before: NDArray[np.uint8] | None, now: NDArray[np.uint8]) -> bool:
-    return (
-        before is not None and np.array_equal(before, now) and np.count_nonzero(np.bincount(now)) >= _FEWEST_KINDS
-    )
+    if before is None or not np.array_equal(before, now):
+        return False
+    return count_of(np.bincount(now)) >= _FEWEST_KINDS

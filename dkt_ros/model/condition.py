@@ -27,7 +27,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from dkt_ros.arrays import Array
+from dkt_ros.arrays import Array, count_of
 from dkt_ros.geometry import nearest_fill
 
 LEAST_READINGS = 100
@@ -70,7 +70,7 @@ class DisparityRange:
         found, known = range_of(disparity), disparity[disparity > 0]
         if found is None:
             return True
-        outside = np.count_nonzero((known < self.low) | (known > self.high))
+        outside = count_of((known < self.low) | (known > self.high))
         return outside <= _STRAYED * known.size and found.high >= _SHRUNK * self.high
 
 

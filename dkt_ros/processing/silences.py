@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from dkt_ros.arrays import count_of
 from dkt_ros.frames import NANOSECONDS_PER_SECOND
 
 _LEAST_S = 1.0
@@ -45,7 +46,7 @@ def silences(times_ns: Sequence[int], others_ns: Sequence[int]) -> list[Silence]
     found = []
     for place in np.flatnonzero(np.diff(edges) > least):
         begin_ns, end_ns = edges[place], edges[place + 1]
-        lone = int(np.count_nonzero((others > begin_ns) & (others < end_ns)))
+        lone = count_of((others > begin_ns) & (others < end_ns))
         lone += int(place == 0 and others[0] == start) + int(end_ns == end == others[-1])
         if lone > 1:
             begin_s, end_s = ((at - start) / NANOSECONDS_PER_SECOND for at in (begin_ns, end_ns))

@@ -29,6 +29,7 @@ from rclpy.timer import Timer
 from sensor_msgs.msg import Image, RegionOfInterest
 from std_msgs.msg import ColorRGBA, Header
 
+from dkt_ros.arrays import count_of
 from dkt_ros.errors import DktError, place_of
 from dkt_ros.grasp.antipodal import Grasp, Gripper, Plan, plan_grasps
 from dkt_ros.grasp.heights import Scene
@@ -244,7 +245,7 @@ class DktPlanner(ManagedNode[PlannerParameters]):
                 "parameter depth at fused, or min_confidence 0, to grasp without it",
             )
         depth[~(_floats(seen.spread) <= wanted.max_spread_m)] = np.nan
-        varied = np.count_nonzero(np.isnan(depth[known])) / max(np.count_nonzero(known), 1)
+        varied = count_of(np.isnan(depth[known])) / max(count_of(known), 1)
         if varied > VARIED:
             remark = (
                 f"{varied:.0%} of the depth varied by more than {wanted.max_spread_m:g} m: "

@@ -10,6 +10,7 @@ import math
 import numpy as np
 from numpy.typing import NDArray
 
+from dkt_ros.arrays import count_of
 from dkt_ros.geometry import known_depth
 
 Float32 = NDArray[np.float32]
@@ -40,7 +41,7 @@ def median_depth(depths: NDArray[np.floating]) -> tuple[Float32, Float32]:
 
 def show_one_view(before: Float32, now: Float32) -> bool:
     """Whether both show one view; what is too near to be seen may also be a change of it."""
-    known = [np.count_nonzero(np.isfinite(depth)) / now.size for depth in (before, now)]
+    known = [count_of(np.isfinite(depth)) / now.size for depth in (before, now)]
     return (
         changed_share(before, now) < _ANOTHER_VIEW
         and abs(known[1] - known[0]) < _ANOTHER_VIEW
@@ -51,8 +52,8 @@ def show_one_view(before: Float32, now: Float32) -> bool:
 def changed_share(before: Float32, now: Float32) -> float:
     """Share of the pixels (H, W) known in both whose depth changed by more than noise."""
     change = np.abs(_change(before, now))
-    known = np.count_nonzero(np.isfinite(change))
-    return np.count_nonzero(change > _NOISE) / max(known, 1)
+    known = count_of(np.isfinite(change))
+    return count_of(change > _NOISE) / max(known, 1)
 
 
 def approached(before: Float32, now: Float32) -> float:

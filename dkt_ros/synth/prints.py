@@ -5,6 +5,8 @@ from __future__ import annotations
 import cv2
 import numpy as np
 
+from dkt_ros.lettering import write_words
+
 _WIDTH, _HEIGHT = 256, 320
 _LETTERS = list("ABCDEFGHIJKLMNOPRSTUVWXZabcdefghiklmnoprstuvz0123456789%.,-")
 
@@ -53,4 +55,4 @@ def _words(
     letters = ["".join(random.choice(_LETTERS, random.integers(2, 9))) for _ in range(6)]
     place = int(random.integers(4, 30)), y
     font = cv2.FONT_HERSHEY_SIMPLEX if random.random() < 0.7 else cv2.FONT_HERSHEY_COMPLEX
-    cv2.putText(picture, " ".join(letters), place, font, size, colour, thick, cv2.LINE_AA)
+    write_words(picture, " ".join(letters), place, size, colour, thick, font)

@@ -14,6 +14,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from dkt_ros.arrays import count_of
 from dkt_ros.errors import DktError
 from dkt_ros.fusion.config import FusionConfig
 from dkt_ros.fusion.features import Scene, agreement, make_scene
@@ -83,7 +84,7 @@ def draw(
     size = config.height, config.width
     windows = [_window(truth.shape, rng, size) for _ in range(_WINDOWS)]
     if rng.random() < _SEARCHED:
-        windows.sort(key=lambda window: -np.count_nonzero(frame.classes[window[0]]))
+        windows.sort(key=lambda window: -count_of(frame.classes[window[0]]))
     window, flip = windows[0]
     upside_down = rng.random() < config.upside_down
 
@@ -95,7 +96,7 @@ def draw(
     disparity = cut(disparity)
     if spoiled and rng.random() < spoiled:
         rgb = spoiled_colours(rgb, rng)
-    if np.count_nonzero(disparity) < _FEWEST_READINGS:
+    if count_of(disparity) < _FEWEST_READINGS:
         return None
     if spoiled and rng.random() < spoiled:
         disparity = spoiled_readings(disparity, rng)

@@ -10,6 +10,8 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from dkt_ros.arrays import count_of
+from dkt_ros.lettering import write_words
 from dkt_ros.train.sensor import smooth_noise
 
 Float32 = NDArray[np.float32]
@@ -81,7 +83,7 @@ def spoiled_readings(disparity: Float32, rng: np.random.Generator) -> Float32:
         pieces = smooth_noise(shape, rng, int(rng.integers(3, 25)))
         depth = np.where(pieces < np.quantile(pieces, rng.uniform(0.1, 0.7)), 0, depth)
     left = depth > 0
-    if np.count_nonzero(left) < _FEWEST:
+    if count_of(left) < _FEWEST:
         return disparity
     return np.divide(1, depth, out=np.zeros_like(disparity), where=left, casting="same_kind")
 
@@ -120,10 +122,10 @@ def _streak(rng: np.random.Generator) -> Float32:
 
 def _written(x: Float32, rng: np.random.Generator) -> Float32:
     """With words that the camera or its driver puts over the picture."""
-    x = np.ascontiguousarray(x)
+    x = x.copy()
     for _ in range(int(rng.integers(1, 6))):
         words = "".join(rng.choice(list("ABC 0123:.-xyz"), 8))
         at = int(rng.integers(x.shape[1])), int(rng.integers(x.shape[0]))
-        colour = [float(value) for value in rng.uniform(0, 255, 3)]
-        cv2.putText(x, words, at, 0, rng.uniform(0.3, 1), colour, int(rng.integers(1, 3)))
+        colour = rng.uniform(0, 255, 3)
+        write_words(x, words, at, rng.uniform(0.3, 1), colour, int(rng.integers(1, 3)))
     return x
