@@ -105,6 +105,7 @@ def test_the_node_makes_depth_of_compressed_images_without_any_extra(repo_root: 
     assert "received 1 (96, 160)" in ran.stdout, ran.stdout + ran.stderr
 
 
+@pytest.mark.ros
 def test_each_command_names_the_extra_that_it_lacks(repo_root: Path, tmp_path: Path) -> None:
     """And so do the package's own names."""
     original = write_original_files(tmp_path / "original")
@@ -238,6 +239,7 @@ def test_a_module_of_nobody_has_no_advice() -> None:
     assert advice(ImportError("")) is None
 
 
+@pytest.mark.ros
 @pytest.mark.parametrize("lacking", ["numpy", "torch", "rclpy"])
 def test_every_program_says_in_one_line_what_it_lacks(lacking: str, repo_root: Path) -> None:
     """From the very first: what is missing is mostly missed while the program is imported."""
