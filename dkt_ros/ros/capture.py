@@ -33,7 +33,7 @@ from dkt_ros.ros.convert.images import depth_to_image, rgb_to_image
 from dkt_ros.ros.convert.messages import camera_info_with_header, make_header
 from dkt_ros.ros.managed_node import ManagedNode
 from dkt_ros.ros.qos import request_profile
-from dkt_ros.ros.regions import rows_and_columns
+from dkt_ros.ros.regions import of_another_camera, rows_and_columns
 from dkt_ros.ros.sending import SteadyActionServer, answer_surely
 from dkt_ros.ros.still_scene import median_depth, show_one_view
 from dkt_ros.ros.topics import CAPTURE, Result, cloud_options
@@ -409,6 +409,9 @@ class Captures:
                 missing + useless * bool(capture.useless) + moved * bool(capture.moved)
             )
         self._fill_images(capture, response)
+        if capture.mask is not None:
+            other = of_another_camera(request.mask.header, capture.newest.header)
+            response.message = "; ".join(filter(None, [response.message, other]))
         if not request.with_points:
             return
         try:

@@ -19,6 +19,7 @@ from rclpy.duration import Duration
 from rclpy.lifecycle import LifecycleNode, LifecyclePublisher
 from rclpy.qos import ReliabilityPolicy
 from sensor_msgs.msg import Image
+from std_msgs.msg import Header
 
 from dkt_ros.estimator import DepthEstimate
 from dkt_ros.messages.fields import MessageError, stamp_to_ns
@@ -31,6 +32,7 @@ from dkt_ros.ros.convert.messages import make_header
 from dkt_ros.ros.mailbox import Mailbox
 from dkt_ros.ros.masks import KEPT, Mask, Masks
 from dkt_ros.ros.params.parameters import NodeParameters
+from dkt_ros.ros.regions import of_another_camera
 from dkt_ros.ros.sending import Report
 from dkt_ros.ros.statistics import Statistics
 from dkt_ros.ros.topics import OUTPUTS, Output, Result, cloud_options
@@ -132,6 +134,7 @@ class Outputs:
         beside = [output for output in outputs if output.is_beside]
         self._lazy = _Lane([output for output in beside if not output.masked], self._try_to_send)
         self._objects = _Lane([output for output in beside if output.masked], self._try_to_send)
+        self._mask_header = Header()  # the newest one's
         self._masks: Masks[Result] = Masks(self._put_object, self._tell_missed)
         with undone_by(self.destroy):
             self._open()
@@ -241,6 +244,7 @@ class Outputs:
         except MessageError as error:
             self._report(f"mask: {error.cause}", f"mask dropped: {error}")  # not as of a frame's
             return
+        self._mask_header = message.header
         if self._objects_are_heard():  # else no depth waits for it
             self._masks.add_mask(stamp_to_ns(message.header.stamp), mask)
 
@@ -259,6 +263,8 @@ class Outputs:
         self._report("mask without depth", text)
 
     def _put_object(self, result: Result, mask: Mask) -> None:
+        if other := of_another_camera(self._mask_header, result.header):
+            self._report("mask of another camera", other)
         self._objects.mailbox.put(replace(result, mask=mask))
 
     def _try_to_send(self, output: Output, result: Result) -> None:

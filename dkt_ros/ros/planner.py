@@ -44,7 +44,7 @@ from dkt_ros.ros.masks import Mask
 from dkt_ros.ros.params.command_line import planner_parser, split_ros_args
 from dkt_ros.ros.params.planner_parameters import PlannerParameters
 from dkt_ros.ros.process import run_main
-from dkt_ros.ros.regions import rows_and_columns
+from dkt_ros.ros.regions import of_another_camera, rows_and_columns
 from dkt_ros.ros.sending import answer_surely, attempt, send
 from dkt_ros.ros.topics import CAPTURE
 from dkt_ros.ros.transforms import TransformError, Transforms, quaternion
@@ -179,7 +179,8 @@ class DktPlanner(ManagedNode[PlannerParameters]):
             raise RefusedError(Status.NOT_ACTIVE, idle)
         response.grasps = candidates(plan.grasps, header)
         refused_text = "; ".join(f"{count} {why}" for why, count in plan.refused.most_common())
-        told = [plan.problem or (refused_text and f"left out: {refused_text}"), remark]
+        other = of_another_camera(request.mask.header, header) if mask is not None else ""
+        told = [plan.problem or (refused_text and f"left out: {refused_text}"), remark, other]
         response.message = ". ".join(filter(None, [*told, seen.message]))
         if not plan.grasps:
             response.status = Status.NO_GRASP

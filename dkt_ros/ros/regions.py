@@ -3,9 +3,21 @@
 from __future__ import annotations
 
 from sensor_msgs.msg import RegionOfInterest
+from std_msgs.msg import Header
 
 from dkt_ros.errors import DktError
 from dkt_ros.ros.masks import Mask
+
+
+def of_another_camera(mask: Header, picture: Header) -> str:
+    """What is told of a mask whose frame_id is not the picture's; "" for one that has none."""
+    if mask.frame_id in ("", picture.frame_id):
+        return ""
+    return (
+        f"the mask has frame_id '{mask.frame_id}', the colour image '{picture.frame_id}': expected "
+        "the mask of this camera's image, with the image's header; where it is, leave frame_id "
+        "empty"
+    )
 
 
 def rows_and_columns(

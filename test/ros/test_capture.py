@@ -415,7 +415,9 @@ def frame(depth: npt.NDArray[np.float32], **changes: Any) -> Any:
         frame=SimpleNamespace(frame_id=fields["frame_id"], intrinsics=fields["intrinsics"]),
         suspicions=fields["suspicions"],
     )
-    return SimpleNamespace(observation=SimpleNamespace(epoch=0), estimate=estimate)
+    header = make_header(0, fields["frame_id"])
+    observation = SimpleNamespace(epoch=0)
+    return SimpleNamespace(observation=observation, estimate=estimate, header=header)
 
 
 def bare_captures(*wanted: Capture) -> Captures:
@@ -506,6 +508,27 @@ def test_what_was_left_out_is_said_where_too_little_came() -> None:
     captures._fill(found, CaptureDepth.Request(with_points=True), 5.0, answer)
     assert answer.status == Response.TIMEOUT
     assert answer.message.endswith(" to stand still; no way")
+
+
+@pytest.mark.parametrize(
+    ("frame_id", "said"),
+    [
+        ("", ""),
+        ("camera", ""),
+        ("left", "the mask has frame_id 'left', the colour image 'camera': expected the mask of"),
+    ],
+)
+def test_a_mask_of_another_camera_is_told(frame_id: str, said: str) -> None:
+    found = Capture(1, 0.0, RegionOfInterest(), np.ones(TABLE.shape, bool))
+    found.add(frame(TABLE))
+    found.worst, captures, answer = None, bare_captures(), Response()
+    captures._fill_images = Mock()  # type: ignore[method-assign]
+    request = CaptureDepth.Request(with_points=False)
+    request.mask.header.frame_id = frame_id
+    captures._fill(found, request, 5.0, answer)
+    assert answer.status == Response.OK
+    assert answer.message.startswith(said)
+    assert bool(answer.message) == bool(said)
 
 
 def test_where_no_confidence_is_known_none_may_be_asked_for() -> None:

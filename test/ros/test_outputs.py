@@ -415,11 +415,17 @@ def test_a_mask_without_pixels_is_told_apart_from_frames_and_costs_none(
 
 
 @pytest.mark.parametrize(
-    ("lag", "said"),
-    [(0, ""), (KEPT + 2, "masks come after the depth of their stamp"), (-(10**9), "no depth has")],
+    ("lag", "frame_id", "cause", "said"),
+    [
+        (0, "camera", "", ""),
+        (0, "", "", ""),
+        (0, "left", "mask of another camera", "the mask has frame_id 'left', the colour image 'c"),
+        (KEPT + 2, "camera", "mask without depth", "masks come after the depth of their stamp"),
+        (-(10**9), "camera", "mask without depth", "no depth has"),
+    ],
 )
-def test_masks_of_which_no_object_is_made_are_told_to_who_waits_for_one(
-    node: LifecycleNode, lag: int, said: str
+def test_masks_of_which_no_or_a_wrong_object_is_made_are_told_to_who_waits_for_one(
+    node: LifecycleNode, lag: int, frame_id: str, cause: str, said: str
 ) -> None:
     """A segmenter that takes longer than its images' depth waits, or that reads other images."""
     period_ns = 10**8
@@ -437,7 +443,7 @@ def test_masks_of_which_no_object_is_made_are_told_to_who_waits_for_one(
             publish(outputs, period_ns * stamp)
             if stamp > lag:
                 mask = np.ones((2, 3), np.uint8)
-                header = make_header(period_ns * (stamp - lag), "camera")
+                header = make_header(period_ns * (stamp - lag), frame_id)
                 outputs.on_mask(mask_to_image(mask, header))
 
     play()
@@ -445,7 +451,7 @@ def test_masks_of_which_no_object_is_made_are_told_to_who_waits_for_one(
     node.create_subscription(PointCloud2, "dkt/object_points", lambda message: None, 1)
     eventually(lambda: outputs.is_heard("dkt/object_points"))
     play()
-    assert {cause for cause, _ in reports} == ({"mask without depth"} if said else set())
+    assert {one for one, _ in reports} == ({cause} if cause else set())
     assert all(text.startswith(said) for _, text in reports)
     outputs.destroy()
 

@@ -235,7 +235,7 @@ def test_a_scene_that_moves_is_told(cell: Cell) -> None:
 def test_grasps_of_one_object_alone(cell: Cell, by: str) -> None:
     glass = depth_of(THINGS[1:], SEEN) < depth_of([], SEEN) - 1e-4
     if by == "mask":
-        request = {"mask": mask_to_image(glass.astype(np.uint8), make_header(0, ""))}
+        request = {"mask": mask_to_image(glass.astype(np.uint8), make_header(0, "left"))}
     else:
         rows, columns = np.nonzero(glass)
         corner = int(columns.min()), int(rows.min())
@@ -248,6 +248,7 @@ def test_grasps_of_one_object_alone(cell: Cell, by: str) -> None:
     assert answer.status == Response.OK, answer.message
     positions, _ = in_table(answer.grasps)
     assert (np.hypot(positions[:, 0] - 0.08, positions[:, 1]) < 0.03).all()
+    assert ("the mask has frame_id 'left', the colour image '" in answer.message) == (by == "mask")
 
 
 @pytest.mark.parametrize(
