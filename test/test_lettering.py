@@ -29,6 +29,6 @@ def test_words_are_written_as_opencv_4_does_and_only_bytes_are_given_to_it(
     there = expected > 127
     assert 100 < there.sum() < 4000
     np.testing.assert_array_equal(
-        picture[there], np.tile(np.float32([0.1, 0.2, 0.9]), (there.sum(), 1))
+        picture[there], np.tile(np.array([0.1, 0.2, 0.9], np.float32), (there.sum(), 1))
     )
     assert (picture[~there] == 0.5).all()

@@ -6,8 +6,6 @@ Knows pairs of messages. Knows nothing of what is made of them.
 
 from __future__ import annotations
 
-from functools import partial
-
 import numpy as np
 from numpy.typing import NDArray
 
@@ -43,25 +41,29 @@ class Repeats:
     def __init__(self) -> None:
         self._sent = SentAgain()
         self._last: Observation | None = None
+        self._grey: NDArray[np.float32] | None = None  # of the last, where it was asked for
 
     def take(self, observation: Observation) -> list[Suspicion]:
         """With the next one."""
         before, self._last = self._last, observation
+        grey, self._grey = self._grey, None
         if before is None or (before.epoch, before.size) != (observation.epoch, observation.size):
             self._sent = SentAgain()
             return []
 
-        moved = partial(_moved, before.color, observation.color)
+        def moved() -> float | None:
+            try:
+                old = _grey(before.color) if grey is None else grey
+                new = self._grey = _grey(observation.color)
+            except DktError:  # is told when a frame is made of it
+                return None
+            return float(changed_colour(old, new).mean())
+
         return self._sent.take(*observation.again, moved)
 
 
-def _moved(before: ImageMessage, now: ImageMessage) -> float | None:
-    """See SentAgain.take."""
-    try:
-        old, new = (shrunk(fine_grey(rgb_of(message))) for message in (before, now))
-    except DktError:  # is told when a frame is made of it
-        return None
-    return float(changed_colour(old, new).mean())
+def _grey(color: ImageMessage) -> NDArray[np.float32]:
+    return shrunk(fine_grey(rgb_of(color)))
 
 
 def _sample(message: ImageMessage) -> NDArray[np.uint8]:
